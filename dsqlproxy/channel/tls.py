@@ -1,0 +1,96 @@
+"""TLS over memory: ciphertext in, plaintext out, and back.
+
+Why not the event loop's own TLS: it keeps a receive buffer per connection (256 KiB
+in uvloop, touched by one large result and never given back), it ends each read
+with an exception, and it cannot be begun in the middle of what was already read.
+OpenSSL does the same work here, through two `ssl.MemoryBIO`, for either side.
+"""
+
+import contextlib
+import ssl
+
+RECORD_BYTES = 16_384
+"""The largest TLS record (RFC 8446, 5.1): one read never gives more."""
+
+
+class TlsPipe:
+    """One TLS connection without its socket. Errors are `ssl.SSLError`."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "is_ended")
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+    ) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
+        self.is_ended = False
+        """Whether the peer said that it will send no more (close_notify)."""
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version agreed on, such as ``TLSv1.3``."""
+        return self._object.version()
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol agreed on; None where the peer chose none."""
+        return self._object.selected_alpn_protocol()
+
+    def handshake(self, ciphertext: bytes = b"") -> bool:
+        """Take a step; True when done. Send `take_output` after each, even a failed."""
+        self._incoming.write(ciphertext)
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def receive(self, ciphertext: bytes) -> bytes:
+        """Decrypt what has become whole; it may be nothing."""
+        incoming = self._incoming
+        incoming.write(ciphertext)
+        chunks = []
+        try:
+            # Asking OpenSSL for what cannot be there costs an exception, about a
+            # microsecond, for every message; so look first.
+            while incoming.pending or self._object.pending():
+                chunk = self._object.read(RECORD_BYTES)
+                if not chunk:
+                    self.is_ended = True
+                    break
+                chunks.append(chunk)
+        except ssl.SSLWantReadError:
+            pass  # the rest of a record has not come yet
+        except ssl.SSLZeroReturnError:
+            self.is_ended = True
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def encrypt(self, plaintext: bytes) -> bytes:
+        """Encrypt, and give all that is to be sent."""
+        written = self._object.write(plaintext)
+        if written < len(plaintext):
+            rest = memoryview(plaintext)[written:]
+            while rest:
+                rest = rest[self._object.write(rest) :]
+        return self._outgoing.read()
+
+    def take_output(self) -> bytes:
+        """Give what TLS itself has to send: handshake, key updates, alerts."""
+        return self._outgoing.read() if self._outgoing.pending else b""
+
+    def close(self) -> bytes:
+        """Say that no more will be sent; give the close_notify to send."""
+        # The peer's own close_notify is not waited for, or it is too late for ours.
+        with contextlib.suppress(OSError):
+            self._object.unwrap()
+        return self.take_output()
