@@ -1,0 +1,348 @@
+"""Opens sessions on a cluster: resolve, connect, secure, log in.
+
+    host name -> addresses -> TCP -> TLS (direct, or by SSLRequest) -> token -> ready
+
+One time limit stands over the whole way. Whatever fails on it, and at whichever
+await it is cancelled, no socket and no task is left.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+from dsqlproxy.channel.channel import Channel
+from dsqlproxy.config.addresses import TcpAddress
+from dsqlproxy.config.model import ListenerConfig
+from dsqlproxy.dsql import PORT
+from dsqlproxy.errors import UpstreamRejected, UpstreamUnavailable
+from dsqlproxy.pgproto.messages import (
+    BackendKeyData,
+    NoticeResponse,
+    ParameterStatus,
+    PasswordMessage,
+)
+from dsqlproxy.pgproto.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
+from dsqlproxy.upstream.encryption import Way, WayRefused, client_context, start_tls
+from dsqlproxy.upstream.login import LoggedIn, Login, PasswordWanted
+from dsqlproxy.upstream.parameters import Parameters
+from dsqlproxy.upstream.rejections import is_access_denied, with_advice
+from dsqlproxy.upstream.resolve import Address, Resolver, dial, resolve
+from dsqlproxy.upstream.tokens import SigningRequest, Token
+
+CANCEL_SECONDS = 5.0
+"""A cancel that takes longer has lost its race with the query (dsql-cli: 5 s)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which cluster, and how to reach it.
+
+    Four names of it may all differ: the host that the token is signed for, the
+    address that is dialled, the name in SNI and certificate, and what
+    ``startup_options`` tell a PrivateLink endpoint.
+    """
+
+    host: str
+    region: str
+    port: int = PORT
+    connect_address: TcpAddress | None = None
+    server_name: str | None = None
+    ca_file: Path | None = None
+    negotiation: Literal["auto", "direct", "postgres"] = "auto"
+    timeout_seconds: float = 10.0
+    token_lifetime_seconds: int = 60
+
+    @classmethod
+    def from_listener(cls, listener: ListenerConfig) -> Self:
+        """Take what concerns the upstream out of a listener's configuration."""
+        return cls(
+            host=listener.endpoint.host,
+            region=listener.endpoint.region,
+            connect_address=listener.connect_address,
+            server_name=listener.server_name,
+            ca_file=listener.ca_file,
+            negotiation=listener.tls_negotiation,
+            timeout_seconds=listener.connect_timeout,
+            token_lifetime_seconds=listener.token_lifetime,
+        )
+
+    @property
+    def dialled(self) -> TcpAddress:
+        """What is resolved and connected to."""
+        return self.connect_address or TcpAddress(self.host, self.port)
+
+    def __str__(self) -> str:
+        """Name the address that is dialled, and the cluster if that is another."""
+        via = "" if self.connect_address is None else f" (for {self.host})"
+        return f"{self.dialled}{via}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStartup:
+    """As whom, and with which startup parameters, a session is opened."""
+
+    role: str
+    parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """An open session on the cluster. Who gets it closes ``channel``."""
+
+    channel: Channel
+    parameters: tuple[ParameterStatus, ...]
+    key: BackendKeyData | None
+    notices: tuple[NoticeResponse, ...]
+    opened_at: float
+    """By the connector's clock."""
+    address: Address
+    """Where it is; a cancel request has to go there too."""
+
+
+class TokenSigner(Protocol):
+    """What a connector asks of a `TokenSource`."""
+
+    async def sign(self, request: SigningRequest) -> Token:
+        """Sign a token."""
+
+    def forget(self) -> None:
+        """Look for the credentials anew next time."""
+
+
+class Phase(StrEnum):
+    """How far an attempt has come; the value follows "while"."""
+
+    RESOLVE = "resolving the host name"
+    CONNECT = "connecting"
+    SECURE = "beginning TLS"
+    SIGN = "signing the token"
+    LOG_IN = "logging in"
+    CANCEL = "cancelling"
+
+
+_LATE_HINTS = {
+    Phase.RESOLVE: "Check this machine's DNS.",
+    Phase.CONNECT: "Check that the network, a firewall or a security group lets TCP "
+    "connections to this port out; behind a tunnel, set `connect_address`.",
+    Phase.SECURE: "Something listens there but does not speak TLS, or a firewall "
+    "holds the handshake back; try `tls_negotiation: postgres`.",
+    Phase.SIGN: "The AWS credentials take too long: `dsqlproxy token` shows why.",
+    Phase.LOG_IN: "A cluster that was idle for long needs time to wake up: try "
+    "again, or raise `connect_timeout`.",
+    Phase.CANCEL: "The query may have ended by itself.",
+}
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One way to the cluster; knows for the time limit how far it has come."""
+
+    phase: Phase = Phase.RESOLVE
+
+
+class Connector:
+    """Opens sessions and sends cancel requests for one `Target`.
+
+    Raises `ConfigError` at once if there is no authority to verify a cluster with.
+    It owns nothing between calls but the memory of how TLS began last time.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        tokens: TokenSigner,
+        *,
+        clock: Callable[[], float],
+        logger: logging.Logger,
+        resolver: Resolver = resolve,
+    ) -> None:
+        self._target = target
+        self._tokens = tokens
+        self._clock = clock
+        self._logger = logger
+        self._resolver = resolver
+        self._context = client_context(target.ca_file)
+        self._server_name = target.server_name or target.host
+        self._known_way: Way | None = None
+
+    async def open(self, startup: UpstreamStartup) -> Upstream:
+        """Open a session, ready for its first request.
+
+        Raises `UpstreamUnavailable`, `UpstreamRejected`, `TokenError`, or
+        `ProtocolError` when the peer does not speak as a cluster does.
+        """
+        async with self._attempt(self._target.timeout_seconds) as attempt:
+            channel, address = await self._secure(attempt)
+            try:
+                logged_in = await self._log_in(channel, startup, attempt)
+            except BaseException:
+                channel.abort()
+                raise
+        return Upstream(
+            channel=channel,
+            parameters=logged_in.parameters,
+            key=logged_in.key,
+            notices=logged_in.notices,
+            opened_at=self._clock(),
+            address=address,
+        )
+
+    async def cancel(
+        self, key: BackendKeyData, *, address: Address | None = None
+    ) -> None:
+        """Ask the cluster to cancel what the session with ``key`` is doing.
+
+        Returns when the cluster has closed the connection, which is all the answer
+        there is; raises `UpstreamUnavailable` when it could not be told.
+        """
+        seconds = min(self._target.timeout_seconds, CANCEL_SECONDS)
+        async with self._attempt(seconds) as attempt:
+            channel, _ = await self._secure(attempt, address)
+            try:
+                attempt.phase = Phase.CANCEL
+                channel.write(CancelRequest(key.process_id, key.secret_key).encode())
+                try:
+                    while await channel.read():
+                        pass  # nothing is said here, and it would not matter
+                except ConnectionError:
+                    pass  # a reset is an end too
+            finally:
+                channel.abort()
+
+    @asynccontextmanager
+    async def _attempt(self, seconds: float) -> AsyncIterator[_Attempt]:
+        """Put a time limit over an attempt, and say in which phase it ran out."""
+        attempt = _Attempt()
+        try:
+            async with asyncio.timeout(seconds):
+                yield attempt
+        except TimeoutError:
+            raise UpstreamUnavailable(
+                f"{self._target} did not answer in time",
+                detail=f"The time limit of {seconds:g} s ended while "
+                f"{attempt.phase.value}.",
+                hint=_LATE_HINTS[attempt.phase],
+            ) from None
+
+    async def _secure(
+        self, attempt: _Attempt, address: Address | None = None
+    ) -> tuple[Channel, Address]:
+        """Connect and begin TLS, in the ways allowed, the last good one first."""
+        dialled = self._target.dialled
+        addresses: Sequence[Address] = (address,) if address else ()
+        if not addresses:
+            attempt.phase = Phase.RESOLVE
+            addresses = await self._resolver(dialled.host, dialled.port)
+        refusals = []
+        for way in self._ways():
+            attempt.phase = Phase.CONNECT
+            connected, address = await dial(addresses, name=str(self._target))
+            addresses = (address,)
+            channel = await _channel_of(connected)
+            attempt.phase = Phase.SECURE
+            try:
+                await self._start_tls(channel, way)
+            except WayRefused as refusal:
+                channel.abort()
+                refusals.append(refusal.reason)
+                self._logger.debug("%s refused %s", self._target, refusal.reason)
+            except BaseException:
+                channel.abort()
+                raise
+            else:
+                self._known_way = way
+                return channel, address
+        raise UpstreamUnavailable(
+            f"could not begin TLS with {self._target}",
+            detail=f"{'; '.join(refusals)}.",
+            hint="Is this the address of an Aurora DSQL cluster? Check `cluster`, "
+            "`connect_address` and `tls_negotiation`.",
+        )
+
+    def _ways(self) -> tuple[Way, ...]:
+        """Say in which order to try; one refused way costs a connection."""
+        if self._target.negotiation == "direct":
+            return (Way.DIRECT,)
+        if self._target.negotiation == "postgres":
+            return (Way.REQUEST,)
+        if self._known_way is Way.REQUEST:
+            return (Way.REQUEST, Way.DIRECT)
+        return (Way.DIRECT, Way.REQUEST)
+
+    async def _start_tls(self, channel: Channel, way: Way) -> None:
+        """Begin TLS; a first try must leave time for the other way.
+
+        An old server takes a ClientHello for the length of a startup packet and
+        waits for the rest of it.
+        """
+        may_try_another = self._target.negotiation == "auto" and not self._known_way
+        half = self._target.timeout_seconds / 2
+        try:
+            async with asyncio.timeout(half if may_try_another else None):
+                await start_tls(
+                    channel, way, context=self._context, server_name=self._server_name
+                )
+        except TimeoutError:
+            raise WayRefused(way, f"no answer within {half:g} s") from None
+
+    async def _log_in(
+        self, channel: Channel, startup: UpstreamStartup, attempt: _Attempt
+    ) -> LoggedIn:
+        """Hold the login conversation."""
+        try:
+            return await self._converse(channel, startup, attempt)
+        except ConnectionError:
+            raise UpstreamUnavailable(
+                f"{self._target} closed the connection during login",
+                hint="Try again; if it stays so, check the cluster's status.",
+            ) from None
+        except UpstreamRejected as error:
+            if is_access_denied(error):
+                self._tokens.forget()
+            raise with_advice(error, role=startup.role) from None
+
+    async def _converse(
+        self, channel: Channel, startup: UpstreamStartup, attempt: _Attempt
+    ) -> LoggedIn:
+        """Send startup packet and token, which is signed while the packet travels."""
+        channel.write(StartupMessage(PROTOCOL_3_0, startup.parameters).encode())
+        attempt.phase = Phase.SIGN
+        token = await self._tokens.sign(
+            SigningRequest(
+                host=self._target.host,
+                region=self._target.region,
+                role=startup.role,
+                lifetime_seconds=self._target.token_lifetime_seconds,
+            )
+        )
+        attempt.phase = Phase.LOG_IN
+        login = Login()
+        while data := await channel.read():
+            for event in login.receive(data):
+                if isinstance(event, PasswordWanted):
+                    channel.write(PasswordMessage(token.reveal()).encode())
+                else:
+                    channel.unread(login.take_rest())
+                    return event
+        raise ConnectionResetError("the end came before ReadyForQuery")
+
+
+async def _channel_of(connected: socket.socket) -> Channel:
+    """Make a channel of a connected socket; it owns the socket from now on."""
+    try:
+        _, channel = await asyncio.get_running_loop().create_connection(
+            Channel, sock=connected
+        )
+    except BaseException as error:
+        connected.close()
+        if isinstance(error, OSError):
+            # macOS, for one, refuses options of a socket that was reset meanwhile.
+            raise UpstreamUnavailable("the connection broke at once") from None
+        raise
+    return channel

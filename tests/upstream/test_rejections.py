@@ -1,0 +1,59 @@
+import pytest
+
+from dsqlproxy.errors import UpstreamRejected
+from dsqlproxy.upstream.rejections import is_access_denied, with_advice
+
+DENIED = "unable to accept connection, access denied"
+
+
+def rejected(message: str, hint: str = "") -> UpstreamRejected:
+    fields = (("C", "08006"), ("M", message)) + ((("H", hint),) if hint else ())
+    return UpstreamRejected(message, fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("message", "hint", "role", "advice"),
+    [
+        (DENIED, "Signature expired: …", "admin", "NTP"),
+        (DENIED, "Signature not yet current: …", "admin", "NTP"),
+        (
+            DENIED,
+            "User: arn:… is not authorized to perform: x",
+            "admin",
+            "dsql:DbConnectAdmin",
+        ),
+        (DENIED, "User: arn:… is not authorized", "reader", "dsql:DbConnect on"),
+        (DENIED, "Wrong user to action mapping. …", "reader", "saw another user"),
+        (DENIED, "", "reader", "credentials are valid"),
+        ('IAM authentication failed for user "reader"', "", "reader", "AWS IAM GRANT"),
+        ("Role reader does not exist", "", "reader", 'GRANT "reader"'),
+        ("unable to accept connection, waking up cluster", "", "admin", "Try again"),
+        ("Unable to accept connection, rate exceeded.", "", "admin", "Try again"),
+        ("Unable to accept connection, too many open", "", "admin", "Try again"),
+        ("something new", "", "admin", ""),
+        # Not about a role, so no advice about roles.
+        ('database "x" does not exist', "", "admin", ""),
+    ],
+)
+def test_advice_fits_the_cause(message: str, hint: str, role: str, advice: str) -> None:
+    error = with_advice(rejected(message, hint), role=role)
+    assert advice in error.detail + error.hint
+    assert bool(error.detail + error.hint) == bool(advice)
+
+
+def test_advice_takes_the_place_that_the_cluster_left() -> None:
+    assert with_advice(rejected(DENIED), role="admin").hint
+    assert not with_advice(rejected(DENIED), role="admin").detail
+    hinted = with_advice(rejected(DENIED, "Signature expired: …"), role="admin")
+    assert hinted.detail
+    assert not hinted.hint
+
+
+def test_fields_stay_as_they_were_sent() -> None:
+    error = rejected(DENIED, "Signature expired: …")
+    assert with_advice(error, role="admin").fields == error.fields
+
+
+def test_only_a_denied_token_is_access_denied() -> None:
+    assert is_access_denied(rejected(DENIED))
+    assert not is_access_denied(rejected("Unable to accept connection, rate exceeded."))
