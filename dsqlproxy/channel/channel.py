@@ -14,9 +14,6 @@ from typing import Protocol, cast
 
 from dsqlproxy.channel.tls import TlsPipe
 
-HIGH_WATER_BYTES = 256 * 1024
-"""Unsent bytes above which the sink is asked to pause (one large TCP window)."""
-
 MAILBOX_BYTES = 64 * 1024
 """Unread bytes above which a conversation stops reading its socket."""
 
@@ -34,7 +31,7 @@ class Sink(Protocol):
         """Learn that the connection is gone; called once, last."""
 
     def writing_paused(self) -> None:
-        """Learn that more than `HIGH_WATER_BYTES` wait to be sent."""
+        """Learn that the peer does not take what is sent as fast as it comes."""
 
     def writing_resumed(self) -> None:
         """Learn that what waited has been sent."""
@@ -79,7 +76,7 @@ class Channel(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] | None = None
-        self._is_lost = False
+        self.is_lost = False  # the connection is gone
         self._has_ended_writing = False  # by us: nothing more can be sent
         self._error: Exception | None = None
         self.has_ended = False
@@ -117,12 +114,17 @@ class Channel(asyncio.Protocol):
         """Whether nothing more can be sent."""
         return self._transport is None or self._transport.is_closing()
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something came that `read` has not given yet."""
+        return bool(self._mailbox)
+
     async def read(self) -> bytes:
         """Give the next bytes, in whatever portion they came; ``b""`` at the end."""
         while not self._mailbox:
             if self._error:
                 raise ConnectionResetError("the connection broke") from self._error
-            if self.has_ended or self._is_lost:
+            if self.has_ended or self.is_lost:
                 return b""
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -141,7 +143,7 @@ class Channel(asyncio.Protocol):
         For who is busy with something else than this peer; None takes it back.
         """
         self._on_end = callback
-        if callback is not None and (self.has_ended or self._is_lost):
+        if callback is not None and (self.has_ended or self.is_lost):
             self._tell_ended()
 
     def unread(self, data: bytes) -> None:
@@ -153,13 +155,12 @@ class Channel(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send; silently nothing when the connection is gone."""
         transport = self._transport
-        if transport is None or self._has_ended_writing or not data:
-            return
-        transport.write(data if self._tls is None else self._tls.encrypt(data))
+        if transport is not None and not self._has_ended_writing and data:
+            transport.write(data if self._tls is None else self._tls.encrypt(data))
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was written."""
-        while self.is_writing_paused and not self._is_lost:
+        while self.is_writing_paused and not self.is_lost:
             self._drain_waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._drain_waiter
@@ -204,7 +205,7 @@ class Channel(asyncio.Protocol):
         rest = self._empty_mailbox()
         if rest:
             sink.received(rest)
-        if self._is_lost:
+        if self.is_lost:
             sink.lost(self._error)
         elif self.has_ended:
             sink.ended()
@@ -246,7 +247,7 @@ class Channel(asyncio.Protocol):
 
     async def wait_closed(self) -> None:
         """Wait until the socket is gone, after `close` or `abort`."""
-        if self._transport is None or self._is_lost:
+        if self._transport is None or self.is_lost:
             return
         if self._closed is None:
             self._closed = asyncio.get_running_loop().create_future()
@@ -287,27 +288,34 @@ class Channel(asyncio.Protocol):
         """Take the transport (called by the event loop)."""
         # A cast and no check: uvloop's transports are not asyncio's class.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        # At 0 uvloop sends within the call and not in a later step of its loop, which
+        # is cheaper; and a peer is held back as soon as the kernel's buffer is full.
+        self._transport.set_write_buffer_limits(high=0)
         if self._on_connected is not None:
             self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:
         """Decrypt, then hand on (called by the event loop)."""
         tls = self._tls
-        if tls is not None:
-            try:
-                data = tls.receive(data)
-            except ssl.SSLError as error:
-                self._fail(error)
-                return
-            if output := tls.take_output():
-                self._send_raw(output)
+        if tls is None:
+            if self._sink is not None:
+                self._sink.received(data)
+            else:
+                self._keep(data)
+            return
+        try:
+            data = tls.receive(data)
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        if tls.outgoing.pending:
+            self._send(tls.outgoing.read())
         if data:
             if self._sink is not None:
                 self._sink.received(data)
             else:
                 self._keep(data)
-        if tls is not None and tls.is_ended:
+        if tls.is_ended:
             self._note_end()
 
     def eof_received(self) -> bool:
@@ -317,7 +325,7 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end (called by the event loop, once)."""
-        self._is_lost = self._has_ended_writing = True
+        self.is_lost = self._has_ended_writing = True
         self._error = self._error or exc
         self.is_writing_paused = False
         for waiter in (self._waiter, self._drain_waiter, self._closed):
@@ -370,19 +378,20 @@ class Channel(asyncio.Protocol):
         """End a connection whose TLS broke; send the alert that says so."""
         self._error = error
         if self._tls is not None:
-            self._send_raw(self._tls.take_output())
+            self._send(self._tls.take_output())
         self._has_ended_writing = True
         if self._transport is not None:
             self._transport.close()
         self._wake()
 
-    def _send_raw(self, data: bytes) -> None:
-        if self._transport is not None and not self._has_ended_writing and data:
+    def _send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        if self._transport is not None and not self._has_ended_writing:
             self._transport.write(data)
 
     def _say_goodbye(self) -> None:
         if self._tls is not None:
-            self._send_raw(self._tls.close())
+            self._send(self._tls.close())
 
     def _tell_ended(self) -> None:
         if self._on_end is not None:

@@ -16,7 +16,7 @@ RECORD_BYTES = 16_384
 class TlsPipe:
     """One TLS connection without its socket. Errors are `ssl.SSLError`."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "is_ended")
+    __slots__ = ("_incoming", "_object", "is_ended", "outgoing")
 
     def __init__(
         self,
@@ -26,10 +26,11 @@ class TlsPipe:
         server_hostname: str | None = None,
     ) -> None:
         self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        """What TLS has to send; anything may add to it (handshake, alert, update)."""
         self._object = context.wrap_bio(
             self._incoming,
-            self._outgoing,
+            self.outgoing,
             server_side=server_side,
             server_hostname=server_hostname,
         )
@@ -58,13 +59,14 @@ class TlsPipe:
     def receive(self, ciphertext: bytes) -> bytes:
         """Decrypt what has become whole; it may be nothing."""
         incoming = self._incoming
+        tls = self._object
         incoming.write(ciphertext)
         chunks = []
         try:
             # Asking OpenSSL for what cannot be there costs an exception, about a
             # microsecond, for every message; so look first.
-            while incoming.pending or self._object.pending():
-                chunk = self._object.read(RECORD_BYTES)
+            while incoming.pending or tls.pending():
+                chunk = tls.read(RECORD_BYTES)
                 if not chunk:
                     self.is_ended = True
                     break
@@ -82,11 +84,11 @@ class TlsPipe:
             rest = memoryview(plaintext)[written:]
             while rest:
                 rest = rest[self._object.write(rest) :]
-        return self._outgoing.read()
+        return self.outgoing.read()
 
     def take_output(self) -> bytes:
         """Give what TLS itself has to send: handshake, key updates, alerts."""
-        return self._outgoing.read() if self._outgoing.pending else b""
+        return self.outgoing.read() if self.outgoing.pending else b""
 
     def close(self) -> bytes:
         """Say that no more will be sent; give the close_notify to send."""

@@ -142,7 +142,7 @@ class FrameScanner:
 
     def scan(self, data: bytes) -> bytes:
         """Give the script of the frames that ``data`` completes."""
-        script = bytearray()
+        script: list[bytes] = []
         position = self._resume(data, script) if self._rest else 0
         self.cut = size = len(data)
         if self.lost:
@@ -157,30 +157,28 @@ class FrameScanner:
             end = position + 1 + length
             if end > size or length < 4:
                 self._begin_frame(data, position, length)
-                break
-            if symbol := table[kind]:
-                if symbol < 0:
-                    symbol = self._ask(kind, data, position + HEADER_BYTES, end)
-                    if symbol < 0:
-                        self._lose("type", kind, length)
-                        break
+                return b"".join(script)
+            symbol = table[kind]
+            if symbol:
                 script.append(symbol)
+            elif symbol is None:
+                try:
+                    ask = self._asked[kind]
+                    script.append(ask(data, position + HEADER_BYTES, end))
+                except LookupError:
+                    self._lose("type", kind, length)
+                    return b"".join(script)
             position = end
-        else:
-            self.cut = position
-        return bytes(script)
-
-    def _ask(self, kind: int, data: bytes, start: int, end: int) -> int:
-        ask = self._asked.get(kind)
-        return ask(data, start, end) if ask else -1
+        self.cut = position
+        return b"".join(script)
 
     def _begin_frame(self, data: bytes, position: int, length: int) -> None:
         """Take up a frame that is unfinished, impossible or overlong."""
         kind = data[position]
-        symbol = self._table[kind]
+        is_asked = kind in self._asked
         if length < 4:
             self._lose("length", kind, length)
-        elif symbol < 0 and kind not in self._asked:
+        elif self._table[kind] is None and not is_asked:
             self._lose("type", kind, length)
         elif length > self._limit:
             self.cut = position
@@ -189,23 +187,25 @@ class FrameScanner:
             self._kind = kind
             self._rest = position + 1 + length - len(data)
             start = position + HEADER_BYTES
-            self._body = data[start : start + BODY_BYTES] if symbol < 0 else b""
+            self._body = data[start : start + BODY_BYTES] if is_asked else b""
 
-    def _resume(self, data: bytes, script: bytearray) -> int:
+    def _resume(self, data: bytes, script: list[bytes]) -> int:
         """Go on in the body that earlier bytes began; return where it ends."""
         taken = min(self._rest, len(data))
-        symbol = self._table[self._kind]
-        if symbol < 0 and len(self._body) < BODY_BYTES:
+        ask = self._asked.get(self._kind)
+        if ask and len(self._body) < BODY_BYTES:
             self._body += data[: min(taken, BODY_BYTES - len(self._body))]
         self._rest -= taken
-        if not self._rest and symbol:
-            if symbol < 0:
-                symbol = self._ask(self._kind, self._body, 0, len(self._body))
-            if symbol < 0:
-                self._lose("body", self._kind, len(self._body))
+        if self._rest:
+            return taken
+        try:
+            if ask:
+                script.append(ask(self._body, 0, len(self._body)))
             else:
-                script.append(symbol)
-            self._body = b""
+                script.append(self._table[self._kind] or b"")
+        except LookupError:
+            self._lose("body", self._kind, len(self._body))
+        self._body = b""
         return taken
 
     def _lose(self, what: str, kind: int, length: int) -> None:
@@ -218,8 +218,9 @@ SILENT = 0
 BODY_BYTES = 64
 """How much of a body is kept for a function where it came in more than one chunk."""
 
-AskedSymbol = Callable[[bytes, int, int], int]
-"""Gives the symbol of the frame whose body is data[start:end]; -1 for none."""
+AskedSymbol = Callable[[bytes, int, int], bytes]
+"""Gives the symbol of the frame whose body is data[start:end]; `LookupError` where
+no such body can be."""
 
 
 class Symbols:
@@ -231,8 +232,9 @@ class Symbols:
         self.asked = {
             kind: symbol for kind, symbol in symbols.items() if callable(symbol)
         }
-        table = [-1] * 256
+        # Symbols are kept as bytes, ready to be joined; None is asked, or unknown.
+        table: list[bytes | None] = [None] * 256
         for kind, symbol in symbols.items():
             if not callable(symbol):
-                table[kind] = symbol
+                table[kind] = b"" if symbol == SILENT else bytes((symbol,))
         self.table = tuple(table)

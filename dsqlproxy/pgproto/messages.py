@@ -210,7 +210,10 @@ class _Fields:
         return self.get("H")
 
     def _body(self) -> bytes:
-        parts = (code.encode() + _cstring(value) for code, value in self.fields)
+        # latin-1: a code is one byte, whichever a server may invent.
+        parts = (
+            code.encode("latin-1") + _cstring(value) for code, value in self.fields
+        )
         return b"".join(parts) + b"\0"
 
 
@@ -259,7 +262,8 @@ def _strings(body: bytes, *, count: int) -> list[str]:
 
 
 def _coded_fields(body: bytes) -> Iterator[tuple[str, str]]:
-    if not body.endswith(b"\0"):
+    # A zero after each field and one after the last.
+    if body != b"\0" and not body.endswith(b"\0\0"):
         raise ProtocolError("an error or notice has no terminator")
     for part in body[:-1].split(b"\0")[:-1]:
         if not part:

@@ -22,37 +22,39 @@ READY_STATUS: Final = {
     READY_IN_TRANSACTION: TransactionStatus.IN_TRANSACTION,
     READY_FAILED: TransactionStatus.FAILED,
 }
-_READY_SYMBOL: Final = {int(status): symbol for symbol, status in READY_STATUS.items()}
+_READY: Final = {
+    bytes((status,)): bytes((symbol,)) for symbol, status in READY_STATUS.items()
+}
+
+_FATAL_FIELDS: Final = frozenset((b"SFATAL", b"VFATAL", b"SPANIC", b"VPANIC"))
 
 _LONGEST_COMMIT: Final = 64
 """Bytes of a Query above which it is not looked at: a COMMIT is short."""
 
+_MAY_BEGIN_COMMIT: Final = frozenset(b"cCeE \t\r\n\f\v")
 
-def _query(data: bytes, start: int, end: int) -> int:
-    if end - start < _LONGEST_COMMIT:
+
+def _query(data: bytes, start: int, end: int) -> bytes:
+    if end - start < _LONGEST_COMMIT and data[start] in _MAY_BEGIN_COMMIT:
         first_word = data[start:end].lstrip()[:6].upper()
         if first_word.startswith((b"COMMIT", b"END")):
-            return QUERY_COMMIT
-    return FrontendType.QUERY
+            return b"K"
+    return b"Q"
 
 
-def _ready(data: bytes, start: int, end: int) -> int:
-    return _READY_SYMBOL.get(data[start], -1) if end - start == 1 else -1
+def _ready(data: bytes, start: int, end: int) -> bytes:
+    return _READY[data[start:end]]
 
 
-def _error(data: bytes, start: int, end: int) -> int:
-    # The severity comes first, localized (S) and then not (V); a message that
-    # speaks of FATAL further on must not count.
-    severity = data[start : min(end, start + 64)].partition(b"\0M")[0]
-    if b"VFATAL\0" in severity or b"VPANIC\0" in severity:
-        return ERROR_FATAL
-    return BackendType.ERROR_RESPONSE
+def _error(data: bytes, start: int, end: int) -> bytes:
+    # The severity comes first, localized (S) and, since PostgreSQL 9.6, then not
+    # (V); a message that speaks of FATAL further on must not count.
+    first_fields = data[start : min(end, start + 64)].split(b"\0", 2)[:2]
+    return b"E" if _FATAL_FIELDS.isdisjoint(first_fields) else b"F"
 
 
-def _command_complete(data: bytes, start: int, end: int) -> int:
-    if data[start:end] == b"COMMIT\0":
-        return COMMITTED
-    return BackendType.COMMAND_COMPLETE
+def _command_complete(data: bytes, start: int, end: int) -> bytes:
+    return b"M" if data[start:end] == b"COMMIT\0" else b"C"
 
 
 FRONTEND_SYMBOLS: Final = Symbols(

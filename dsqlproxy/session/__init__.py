@@ -1,0 +1,1 @@
+"""One client's life, over one or more upstreams."""

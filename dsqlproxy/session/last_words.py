@@ -1,0 +1,88 @@
+"""What a client is told when its session cannot begin or go on (no I/O).
+
+The one place where an exception becomes an ErrorResponse. What the cluster sent is
+passed on field by field; only DETAIL and HINT that it left empty are filled.
+"""
+
+from dsqlproxy.errors import (
+    ConnectionLost,
+    DsqlProxyError,
+    MessageTooLarge,
+    OutcomeUnknown,
+    Peer,
+    ShuttingDown,
+    UpstreamRejected,
+)
+from dsqlproxy.pgproto.messages import ErrorResponse, NoticeResponse
+from dsqlproxy.session.tracker import Tracker
+
+
+def last_words(error: DsqlProxyError) -> ErrorResponse:
+    """Give the FATAL that tells a client of an error."""
+    if isinstance(error, UpstreamRejected):
+        sent = {code for code, _ in error.fields}
+        ours = (("D", error.detail), ("H", error.hint))
+        added = tuple(pair for pair in ours if pair[1] and pair[0] not in sent)
+        return ErrorResponse(error.fields + added)
+    return ErrorResponse.build(
+        "FATAL", error.sqlstate, error.message, detail=error.detail, hint=error.hint
+    )
+
+
+def sqlstate_of(error: DsqlProxyError) -> str:
+    """Give the SQLSTATE that the client sees for an error."""
+    return last_words(error).sqlstate
+
+
+def upstream_lost(tracker: Tracker) -> ConnectionLost:
+    """Say what a lost upstream means for what was under way."""
+    message = "the connection to the Aurora DSQL cluster was lost"
+    if tracker.may_have_committed:
+        return OutcomeUnknown(
+            message,
+            peer=Peer.UPSTREAM,
+            detail="It is not known whether the transaction was committed.",
+            hint="Reconnect, and check whether the work took effect before you"
+            " repeat it.",
+        )
+    if tracker.outstanding:
+        detail = "A statement was running; its outcome is unknown."
+        hint = "Reconnect, and check whether it took effect before you repeat it."
+    elif tracker.in_transaction:
+        detail = "The open transaction was rolled back."
+        hint = "Reconnect and repeat the transaction."
+    else:
+        detail = (
+            "Nothing was running. Aurora DSQL closes every session after 60 minutes."
+        )
+        hint = "Reconnect."
+    return ConnectionLost(message, peer=Peer.UPSTREAM, detail=detail, hint=hint)
+
+
+def shutting_down() -> ShuttingDown:
+    """Say that the proxy ends."""
+    return ShuttingDown(
+        "terminating connection because dsqlproxy is shutting down",
+        hint="Reconnect when it is running again.",
+    )
+
+
+def message_too_large() -> MessageTooLarge:
+    """Say that a message is over the limit where the session cannot go on."""
+    return MessageTooLarge(
+        "message is too large for Aurora DSQL",
+        detail="The limit is 10 MiB (10,485,760 bytes) for one message.",
+        hint="Send the data in smaller statements or batches.",
+    )
+
+
+def dropped_parameters(names: tuple[str, ...]) -> NoticeResponse:
+    """Say which startup parameters did not go to the cluster."""
+    listed = ", ".join(f'"{name}"' for name in names)
+    return NoticeResponse.build(
+        "WARNING",
+        "01000",
+        f"startup parameters not supported by Aurora DSQL were left out: {listed}",
+        hint="Remove them from the connection settings, or set"
+        " unsupported_parameters: pass to send them anyway.",
+    )

@@ -1,0 +1,40 @@
+"""The states of a relay and the moves between them: all in one table (no I/O).
+
+* RUNNING: both peers talk.
+* FINISHING: the client has said its last (Terminate, or the end of its stream), and
+  requests of it are still being answered.
+* LEAVING: they are answered, and the upstream has got its Terminate. TLS cannot be
+  half-closed here, so that message also tells the end of a client's stream. What
+  the upstream still sends is passed on. `ended` holds how it came about.
+* CLOSED: nothing passes any more, except the rest of a frame before our last
+  words. `ended` holds how it came about; the session closes both channels.
+"""
+
+from enum import StrEnum
+
+
+class RelayState(StrEnum):
+    """Where a relay is in its life."""
+
+    RUNNING = "running"
+    FINISHING = "finishing"
+    LEAVING = "leaving"
+    CLOSED = "closed"
+
+
+MOVES: dict[RelayState, frozenset[RelayState]] = {
+    RelayState.RUNNING: frozenset(
+        (RelayState.FINISHING, RelayState.LEAVING, RelayState.CLOSED)
+    ),
+    RelayState.FINISHING: frozenset((RelayState.LEAVING, RelayState.CLOSED)),
+    RelayState.LEAVING: frozenset((RelayState.CLOSED,)),
+    RelayState.CLOSED: frozenset(),
+}
+
+
+def move(state: RelayState, to: RelayState) -> RelayState:
+    """Give the new state; an illegal move raises, and changes nothing."""
+    if to not in MOVES[state]:
+        msg = f"a relay cannot go from {state} to {to} because that is not a move"
+        raise AssertionError(msg)
+    return to

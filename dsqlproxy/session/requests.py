@@ -1,0 +1,260 @@
+"""What each frame does to the requests that are under way (no I/O).
+
+The theory. A server answers requests in order, so a queue with one entry for each
+frame that will be answered tells at any time what is outstanding. A bare counter
+of Sync and Query against ReadyForQuery is wrong, because
+
+* after an error in Parse, Bind, Describe, Execute or Close a server discards
+  everything until the next Sync, Query and FunctionCall included
+  (PostgreSQL manual, "Extended Query");
+* within COPY IN it ignores Sync and Flush, and once the COPY has failed it ignores
+  the CopyData, CopyDone and CopyFail that are still on their way.
+
+Entries are the symbols of client frames (`pgproto.script`). CopyData, CopyDone and
+CopyFail leave markers (``d``, ``c``, ``f``) where they were sent: they have no
+answer of their own, but their place decides which Syncs were swallowed.
+
+The state is a value, and `after_sent` and `after_received` are pure.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from dsqlproxy.pgproto.codes import BackendType, FrontendType, TransactionStatus
+from dsqlproxy.pgproto.script import (
+    COMMITTED,
+    ERROR_FATAL,
+    QUERY_COMMIT,
+    READY_STATUS,
+)
+
+MAX_OUTSTANDING: Final = 65_536
+"""Entries above which a pipeline is no longer followed; libpq's own sends 10,000."""
+
+_EXTENDED: Final = frozenset(b"PBDEC")
+LEAVES_NO_PORTAL: Final = frozenset(b"PDC")
+ANSWERED_BY_READY: Final = frozenset(b"SQFK")
+MARKERS: Final = frozenset(b"dcf")
+_COPY_ENDS: Final = frozenset(b"cf")
+_RUN_STATEMENTS: Final = (b"E", b"Q", b"K")
+
+_COPY_DATA: Final = int(FrontendType.COPY_DATA)
+_EXECUTE: Final = int(FrontendType.EXECUTE)
+_SYNC: Final = int(FrontendType.SYNC)
+
+
+class State(NamedTuple):
+    """What is under way between two peers."""
+
+    queue: bytes = b""  # what was sent and is not answered, oldest first
+    skipping: bool = False  # the server discards until the next Sync
+    in_copy: bool = False  # CopyInResponse seen, COPY not over
+    copy_data_seen: bool = False
+    copy_ended: bool = False  # CopyDone or CopyFail sent in this COPY
+    since_sync: bytes = b""  # extended frames since the last Sync, each kind once
+    done: int = 0  # the CommandComplete whose ReadyForQuery has not come
+    status: TransactionStatus = TransactionStatus.IDLE
+    desynced: str = ""
+    client_terminated: bool = False
+    upstream_failed: bool = False
+
+
+# -- client frames, when they have been forwarded ----------------------------------
+
+
+def after_sent(state: State, script: bytes) -> State:
+    """Give the state after client frames that have been forwarded."""
+    for symbol in script:
+        if symbol in _EXTENDED:
+            if not state.skipping:
+                state = state._replace(
+                    queue=state.queue + bytes((symbol,)),
+                    since_sync=_with(state.since_sync, symbol),
+                )
+        elif symbol == _SYNC:
+            state = _sync_sent(state)
+        elif symbol in ANSWERED_BY_READY:
+            if not state.skipping:
+                queue = state.queue + bytes((symbol,))
+                state = state._replace(queue=queue, since_sync=b"")
+        elif symbol in MARKERS:
+            state = _copy_sent(state, symbol)
+        elif symbol == FrontendType.TERMINATE:
+            state = state._replace(client_terminated=True)
+    if len(state.queue) > MAX_OUTSTANDING:
+        return _desynced(state, "too many outstanding requests")._replace(queue=b"")
+    return state
+
+
+def _with(kinds: bytes, kind: int) -> bytes:
+    return kinds if kind in kinds else bytes(sorted((*kinds, kind)))
+
+
+def _sync_sent(state: State) -> State:
+    if not state.in_copy or state.copy_ended:
+        # The skipping ends here, when it is sent, not at its ReadyForQuery.
+        queue = state.queue + b"S"
+        return state._replace(queue=queue, since_sync=b"", skipping=False)
+    # The server swallows a Sync within COPY IN; but if the COPY fails on the data
+    # already sent, the Sync comes after the failure and is answered.
+    if state.copy_data_seen:
+        return _desynced(state, "Sync after CopyData within COPY")
+    return state
+
+
+def _copy_sent(state: State, symbol: int) -> State:
+    if symbol == _COPY_DATA:
+        if state.in_copy:
+            return state._replace(copy_data_seen=True)
+        if not state.queue or state.queue[-1] == _COPY_DATA:
+            return state
+    elif state.in_copy:
+        state = state._replace(copy_ended=True)
+    elif not state.queue:
+        return state
+    return state._replace(queue=state.queue + bytes((symbol,)))
+
+
+# -- upstream frames ----------------------------------------------------------------
+
+
+def after_received(state: State, script: bytes) -> State:
+    """Give the state after frames that came from the upstream."""
+    for symbol in script:
+        if symbol not in _ASIDE:
+            take = _RECEIVED.get(symbol, _unexpected)
+            state = take(state, symbol)
+            if state.queue and state.queue[0] in MARKERS:
+                # Of a COPY that is over, or of none: the server ignores them.
+                state = state._replace(queue=state.queue.lstrip(b"dcf"))
+    return state
+
+
+_ASIDE: Final = frozenset(b"NSA")
+"""NoticeResponse, ParameterStatus, NotificationResponse answer nothing."""
+
+_ANSWERS: Final[dict[int, int]] = {
+    BackendType.PARSE_COMPLETE: FrontendType.PARSE,
+    BackendType.BIND_COMPLETE: FrontendType.BIND,
+    BackendType.CLOSE_COMPLETE: FrontendType.CLOSE,
+    BackendType.ROW_DESCRIPTION: FrontendType.DESCRIBE,  # or part of a Query's answer
+    BackendType.NO_DATA: FrontendType.DESCRIBE,
+}
+
+
+def _ready_received(state: State, symbol: int) -> State:
+    queue = state.queue
+    if not queue or queue[0] not in ANSWERED_BY_READY:
+        state = _desynced(state, "unexpected ReadyForQuery")
+    if state.desynced:
+        # Which request it answers is a guess; a stale one would be waited for.
+        state = state._replace(queue=b"", in_copy=False)
+    return state._replace(
+        queue=state.queue[1:], status=READY_STATUS[symbol], skipping=False, done=0
+    )
+
+
+def _answer_received(state: State, symbol: int) -> State:
+    if state.queue and state.queue[0] == _ANSWERS[symbol]:
+        return state._replace(queue=state.queue[1:])
+    if symbol == BackendType.ROW_DESCRIPTION:
+        return state
+    return _desynced(state, f"unexpected answer {chr(symbol)!r}")
+
+
+def _statement_ended(state: State, symbol: int) -> State:
+    if state.in_copy:
+        state = _copy_over(state)
+    if state.queue[:1] not in _RUN_STATEMENTS:
+        return _desynced(state, f"unexpected end of a statement {chr(symbol)!r}")
+    if symbol in {BackendType.COMMAND_COMPLETE, COMMITTED}:
+        state = state._replace(done=symbol)
+    if symbol == COMMITTED:
+        state = _settled(state)
+    if state.queue[0] == _EXECUTE:
+        state = state._replace(queue=state.queue[1:])
+    return state
+
+
+def _settled(state: State) -> State:
+    """Note that the running Query's COMMIT has an outcome."""
+    if state.queue[0] != QUERY_COMMIT:
+        return state
+    return state._replace(queue=b"Q" + state.queue[1:])
+
+
+def _error_received(state: State, _symbol: int) -> State:
+    if state.in_copy:
+        state = _copy_over(state)
+    queue = state.queue
+    if not queue:
+        return _desynced(state, "an error that answers nothing")
+    state = state._replace(done=0)
+    if queue[0] not in _EXTENDED:
+        return _settled(state)  # its ReadyForQuery follows
+    sync = queue.find(_SYNC)
+    if sync < 0:
+        return state._replace(queue=b"", skipping=True)
+    return state._replace(queue=queue[sync:])
+
+
+def _copy_begun(state: State, _symbol: int) -> State:
+    """Take a CopyInResponse: what was sent ahead of it belongs to the COPY, or not."""
+    head, rest = state.queue[:1], state.queue[1:]
+    if head not in _RUN_STATEMENTS:
+        return _desynced(state, "unexpected CopyInResponse")
+    data = next((at for at, entry in enumerate(rest) if entry in MARKERS), len(rest))
+    # A Sync before the first data was swallowed.
+    before, ahead = rest[:data].replace(b"S", b""), rest[data:]
+    end = next((at for at, entry in enumerate(ahead) if entry in _COPY_ENDS), None)
+    since_sync = state.since_sync
+    if head == b"E" and _SYNC not in ahead:
+        since_sync = _with(since_sync, _EXECUTE)  # the swallowed Sync ended nothing
+    state = state._replace(
+        queue=head + before + ahead,
+        since_sync=since_sync,
+        in_copy=True,
+        copy_data_seen=_COPY_DATA in ahead[:end],
+        copy_ended=end is not None,
+    )
+    if _SYNC in ahead[:end]:
+        return _desynced(state, "Sync after CopyData within COPY")
+    return state
+
+
+def _copy_over(state: State) -> State:
+    """End a COPY and drop the marker of its end."""
+    queue = state.queue
+    end = next((at for at, entry in enumerate(queue) if entry in _COPY_ENDS), None)
+    if end is not None:
+        queue = queue[:end] + queue[end + 1 :]
+    return state._replace(queue=queue, in_copy=False)
+
+
+def _fatal_received(state: State, _symbol: int) -> State:
+    return state._replace(upstream_failed=True)
+
+
+def _part_received(state: State, _symbol: int) -> State:
+    return state
+
+
+def _unexpected(state: State, symbol: int) -> State:
+    return _desynced(state, f"unexpected message {chr(symbol)!r}")
+
+
+def _desynced(state: State, reason: str) -> State:
+    return state._replace(desynced=state.desynced or reason)
+
+
+_RECEIVED: Final[dict[int, Callable[[State, int], State]]] = {
+    **dict.fromkeys(READY_STATUS, _ready_received),
+    **dict.fromkeys(_ANSWERS, _answer_received),
+    **dict.fromkeys((*b"CIs", COMMITTED), _statement_ended),
+    # ParameterDescription, CopyOutResponse, CopyDone, FunctionCallResponse: the
+    # frame that completes the answer is still to come.
+    **dict.fromkeys(b"tHcV", _part_received),
+    BackendType.ERROR_RESPONSE: _error_received,
+    ERROR_FATAL: _fatal_received,
+    BackendType.COPY_IN_RESPONSE: _copy_begun,
+}

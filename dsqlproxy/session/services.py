@@ -1,0 +1,49 @@
+"""What the sessions of one listener share; `app` builds it."""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from dsqlproxy.config import ListenerConfig
+from dsqlproxy.listen.cancel import CancelKeys
+from dsqlproxy.ops.health import Health
+from dsqlproxy.ops.log import EventLog
+from dsqlproxy.ops.metrics import Metrics
+from dsqlproxy.ops.sessions import OpenSessions
+from dsqlproxy.pgproto.messages import BackendKeyData
+from dsqlproxy.upstream.connector import Upstream, UpstreamStartup
+from dsqlproxy.upstream.resolve import Address
+
+if TYPE_CHECKING:
+    from dsqlproxy.session.session import Session
+
+
+class UpstreamConnector(Protocol):
+    """What a session asks of a connector."""
+
+    async def open(self, startup: UpstreamStartup) -> Upstream:
+        """Open a session on the cluster."""
+
+    async def cancel(
+        self, key: BackendKeyData, *, address: Address | None = None
+    ) -> None:
+        """Cancel what a session on the cluster is doing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the sessions of one listener share."""
+
+    config: ListenerConfig
+    connector: UpstreamConnector
+    cancel_keys: CancelKeys["Session"]
+    open_sessions: OpenSessions
+    admitted: "set[Session]"
+    """The sessions of this listener that count against ``max_sessions``."""
+    metrics: Metrics
+    health: Health
+    log: EventLog
+    clock: Callable[[], float]
+    new_id: Callable[[], str]
+    tls: ssl.SSLContext | None = None
