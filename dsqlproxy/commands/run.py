@@ -1,0 +1,134 @@
+"""``dsqlproxy run``: the proxy itself."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsqlproxy.commands import options
+from dsqlproxy.errors import DsqlProxyError
+
+if TYPE_CHECKING:
+    from dsqlproxy.app import Shutdown
+
+HELP = """\
+Run the proxy: listen, sign a token for each upstream login, and relay.
+
+Any PostgreSQL client then connects to the listen address, without a password:
+
+  dsqlproxy --config proxy.yaml
+  psql -h 127.0.0.1 -U admin postgres
+
+Without a file, one listener is described by flags:
+
+  dsqlproxy --cluster ENDPOINT [--listen 127.0.0.1:5432] [--role admin]
+
+A flag wins over the environment (DSQLPROXY_LISTENER_<KEY> and others), which
+wins over the file, which wins over the default.
+
+SIGTERM and SIGINT end it in order: no new sessions, idle ones end at once with
+SQLSTATE 57P01, busy ones when they become idle, all at drain_timeout. A second
+signal ends it at once. Exit codes: 0 after an orderly end, 1 failure, 2 bad
+usage or configuration, 130 or 143 when a second signal forced the end.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the flags."""
+    options.add_config_arguments(parser)
+    options.add_process_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    loaded = options.load(args)
+    from dsqlproxy.app import Proxy, Shutdown  # noqa: PLC0415 - heavy
+    from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
+
+    config = loaded.config
+    with configure_logging(
+        level=config.log.level, log_format=config.log.format, stream=sys.stderr
+    ) as log:
+        for note in loaded.notes:
+            log.warning("configuration", note=note)
+
+        async def serve() -> int:
+            proxy = Proxy(config, log=log, clock=time.monotonic)
+            shutdown = Shutdown()
+            with forward_signals(shutdown):
+                await proxy.run(
+                    shutdown,
+                    on_started=lambda started: write_ready_file(
+                        args.ready_file, started.as_dict()
+                    ),
+                )
+            return exit_code(shutdown)
+
+        try:
+            with asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner:
+                return runner.run(serve())
+        finally:
+            if args.ready_file is not None:
+                args.ready_file.unlink(missing_ok=True)
+
+
+def loop_factory(choice: str | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give the maker of the event loop; None for asyncio's own."""
+    if choice == "asyncio":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        if choice == "uvloop":
+            raise DsqlProxyError(
+                "uvloop is not installed", hint="Use --event-loop asyncio"
+            ) from None
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+@contextlib.contextmanager
+def forward_signals(shutdown: "Shutdown") -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into requests to end, on the running loop."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, shutdown.request, number.name)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def exit_code(shutdown: "Shutdown") -> int:
+    """Give 0 after an orderly end, 128 plus the signal's number after a forced one."""
+    if not shutdown.forced.is_set():
+        return 0
+    return 128 + signal.Signals[shutdown.force_reason].value
+
+
+def write_ready_file(path: Path | None, content: dict[str, Any]) -> None:
+    """Write the ready file so that no reader sees half of it."""
+    if path is None:
+        return
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.write("\n")
+        Path(name).replace(path)
+    except OSError as error:
+        raise DsqlProxyError(
+            f"cannot write the ready file {path}: {error.strerror}",
+            hint="Name a file in a directory that exists and is writable",
+        ) from None

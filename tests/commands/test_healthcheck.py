@@ -1,0 +1,53 @@
+"""``dsqlproxy healthcheck`` against a real admin listener."""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from dsqlproxy.commands import healthcheck
+from dsqlproxy.errors import DsqlProxyError
+from tests.commands.kit import admin_of, run_command
+from tests.ops.test_admin import running
+
+
+async def test_ready_is_exit_code_0_and_silence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with running() as proxy:
+        proxy.health.note_listening()
+        code = await run_command(healthcheck, *admin_of(proxy))
+    assert code == 0
+    assert capsys.readouterr() == ("", "")
+
+
+async def test_not_ready_is_an_error_with_the_reason() -> None:
+    async with running() as proxy:
+        proxy.health.note_listening()
+        proxy.health.note_draining("SIGTERM")
+        with pytest.raises(DsqlProxyError, match="not ready: draining: SIGTERM"):
+            await run_command(healthcheck, *admin_of(proxy))
+
+
+async def test_a_health_check_imports_nothing_heavy() -> None:
+    # It runs every few seconds in every container.
+    code = (
+        "import sys, argparse, dsqlproxy.commands.healthcheck as h;"
+        "p = argparse.ArgumentParser(); h.add_arguments(p);"
+        "print(*{'asyncio', 'pydantic', 'boto3', 'yaml'} & set(sys.modules))"
+    )
+    found = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert found.stdout == "\n"
+
+
+def test_the_manual_fits_the_terminal() -> None:
+    assert max(map(len, healthcheck.HELP.splitlines())) <= 78
+    healthcheck.add_arguments(argparse.ArgumentParser())
