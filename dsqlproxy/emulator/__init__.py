@@ -1,0 +1,1 @@
+"""A stand-in for an Aurora DSQL cluster, for demos and tests."""

@@ -1,0 +1,121 @@
+"""A real proxy before a real emulator before a real PostgreSQL, in the test's loop."""
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dsqlproxy.app import Proxy, Shutdown, Started
+from dsqlproxy.config import Config, TcpAddress, UnixAddress
+from dsqlproxy.emulator.postgres import EmbeddedPostgres
+from dsqlproxy.emulator.server import Emulator, EmulatorConfig
+from dsqlproxy.ops.log import configure_logging
+from dsqlproxy.upstream.tokens import StaticCredentials
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProxy:
+    """A proxy that listens, and what a test wants of it."""
+
+    proxy: Proxy
+    started: Started
+    shutdown: Shutdown
+    log: io.StringIO
+
+    @property
+    def address(self) -> TcpAddress | UnixAddress:
+        return self.started.listeners[0].address
+
+    @property
+    def host(self) -> str:
+        if isinstance(self.address, UnixAddress):
+            return self.address.path.rpartition("/")[0]
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        if isinstance(self.address, UnixAddress):
+            return int(self.address.path.rpartition(".")[2])
+        return self.address.port
+
+    def dsn(self, **parameters: object) -> str:
+        """Give a libpq connection string; parameters add to it or replace."""
+        words: dict[str, object] = {
+            "host": self.host,
+            "port": self.port,
+            "user": "admin",
+            "dbname": "postgres",
+            "connect_timeout": 10,
+            **parameters,
+        }
+        return " ".join(f"{key}='{value}'" for key, value in words.items())
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Give PG* variables for a program."""
+        return {
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGUSER": "admin",
+            "PGDATABASE": "postgres",
+            **variables,
+        }
+
+
+@asynccontextmanager
+async def running_emulator(
+    postgres: EmbeddedPostgres, **settings: Any
+) -> AsyncIterator[Emulator]:
+    """Run an emulator; settings are those of `EmulatorConfig`."""
+    async with Emulator(
+        EmulatorConfig(**settings), backend=postgres.address
+    ) as emulator:
+        yield emulator
+
+
+def config_for(emulator: Emulator, **settings: Any) -> Config:
+    """Give the configuration of a proxy for an emulator.
+
+    ``admin``, ``log`` and the drain keys go to the top, all else to the listener.
+    """
+    top: dict[str, Any] = {"admin": {"listen": "off"}, "log": {"level": "debug"}}
+    for key in ("admin", "drain_delay", "drain_timeout"):
+        if key in settings:
+            top[key] = settings.pop(key)
+    listener = {
+        "name": "main",
+        "listen": "127.0.0.1:0",
+        "cluster": emulator.cluster,
+        "connect_address": f"{emulator.host}:{emulator.port}",
+        "ca_file": str(emulator.ca_file),
+        **settings,
+    }
+    return Config.model_validate({"listeners": [listener], **top})
+
+
+@asynccontextmanager
+async def running_proxy(
+    emulator: Emulator, *, config: Config | None = None, **settings: Any
+) -> AsyncIterator[RunningProxy]:
+    """Run a proxy before an emulator; it has ended when the context has."""
+    config = config or config_for(emulator, **settings)
+    keys = emulator.credentials
+    credentials = StaticCredentials(
+        keys.access_key_id, keys.secret_access_key, keys.session_token or ""
+    )
+    stream = io.StringIO()
+    with configure_logging(level="debug", log_format="text", stream=stream) as log:
+        proxy = Proxy(config, log=log, clock=time.monotonic, credentials=credentials)
+        shutdown = Shutdown()
+        started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(proxy.run(shutdown, on_started=started.set_result))
+            running = RunningProxy(proxy, await started, shutdown, stream)
+            try:
+                yield running
+            finally:
+                if not shutdown.begun.is_set():
+                    shutdown.request("test")
+                shutdown.request("test")
