@@ -16,6 +16,9 @@ from dsqlproxy.errors import DsqlProxyError
 _BACKLOG = 1024
 """Connections that may wait to be accepted: a pool of a thousand opens at once."""
 
+_FREE_PORT_ATTEMPTS = 10
+"""A port that is free for the first address of a name may be taken for the second."""
+
 
 class Listener:
     """Binds one address and hands each accepted connection to ``on_accept``.
@@ -47,11 +50,17 @@ class Listener:
         if isinstance(self._address, UnixAddress):
             self._sockets.append(self._bind_unix(self._address))
             return
-        try:
-            self._bind_tcp(self._address)
-        except OSError as error:
-            self._close_sockets()
-            raise _cannot_listen(str(self._address), error) from None
+        attempts = 1 if self._address.port else _FREE_PORT_ATTEMPTS
+        while True:
+            attempts -= 1
+            try:
+                self._bind_tcp(self._address)
+            except OSError as error:
+                self._close_sockets()
+                if attempts and error.errno == errno.EADDRINUSE:
+                    continue
+                raise _cannot_listen(str(self._address), error) from None
+            return
 
     async def start(self) -> None:
         """Accept."""
@@ -159,7 +168,8 @@ def _remove_stale_socket(path: Path) -> None:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not ours to remove; bind will say
+                path.unlink()
         except OSError:
             pass  # alive or not ours to judge; bind will say
 
@@ -179,5 +189,5 @@ def _cannot_listen(address: str, error: OSError) -> DsqlProxyError:
         hint = "Make the directory first"
     else:
         hint = "Use an address of this machine, such as 127.0.0.1"
-    reason = error.strerror or "unknown reason"
+    reason = error.strerror or str(error)  # a path too long has no errno
     return DsqlProxyError(f"cannot listen on {address}: {reason}", hint=hint)

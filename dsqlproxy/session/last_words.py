@@ -67,6 +67,15 @@ def shutting_down() -> ShuttingDown:
     )
 
 
+def internal_error(session_id: str) -> DsqlProxyError:
+    """Say that the fault is ours; the log has the traceback."""
+    return DsqlProxyError(
+        "internal error in dsqlproxy",
+        detail=f"Session {session_id}.",
+        hint="Its log says more; please report it.",
+    )
+
+
 def message_too_large() -> MessageTooLarge:
     """Say that a message is over the limit where the session cannot go on."""
     return MessageTooLarge(

@@ -81,10 +81,12 @@ class ClientPump:
         self._write(data)
         relay = self._relay
         relay.tracker.note_sent(script)
-        if rest:
-            self._keep_back(rest)
         if _TERMINATE in script and relay.state is RelayState.RUNNING:
             relay.finish(CloseReason.CLIENT_TERMINATED)
+        elif rest:
+            self._keep_back(rest)
+        elif relay.is_watched:
+            relay.look()  # the end of a frame without an answer
 
     def _look_closer(self, data: bytes) -> bytes:
         """Say what of the bytes is to be passed on, with what was kept back."""
@@ -94,8 +96,6 @@ class ClientPump:
             swallowed = min(self._swallow, len(data))
             self._swallow -= swallowed
             data = data[swallowed:]
-            if not self._swallow:
-                self._relay.to_client(_READY)
         data = self._held + data
         self._held = b""
         self._is_special = bool(self._swallow)
@@ -118,8 +118,10 @@ class ClientPump:
         """
         relay = self._relay
         self._scanner.overlong = None
-        if kind == FrontendType.QUERY and relay.tracker.is_quiet:
-            relay.to_client(too_large(length).encode())
+        if kind == FrontendType.QUERY and relay.at_swap_point:
+            # ReadyForQuery at once: when the rest has come, the upstream may be in the
+            # middle of a notice. The client sees it after it has sent its message.
+            relay.to_client(too_large(length).encode() + _READY)
             self._swallow = 1 + length
             self._is_special = True
             self.received(rest)

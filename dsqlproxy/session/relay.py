@@ -67,9 +67,9 @@ class Relay:
     def not_understood(self) -> str:
         """Why the session cannot be followed any more; empty while it can."""
         return (
-            self.tracker.desynced
-            or self._client_pump.not_understood
+            self._client_pump.not_understood
             or self._upstream_pump.scanner.lost
+            or self.tracker.desynced  # where the others are the cause, last
         )
 
     @property
@@ -119,14 +119,15 @@ class Relay:
             self._last_words = words
 
     def finish_frame(self, data: bytes) -> None:
-        """After the end: pass on the rest of a frame, and the last words after it."""
-        if not self._last_words:
-            return
+        """After the end: pass on the rest of a frame, and the last words after it.
+
+        The rest may come before the words are known: it must not be missing then.
+        """
         scanner = self._upstream_pump.scanner
         part = data[: scanner.rest_bytes]
         scanner.scan(part)
         self.client.write(part)
-        if scanner.at_boundary:
+        if self._last_words and scanner.at_boundary:
             self.client.write(self._last_words)
             self._last_words = b""
             self._spoken.set()
@@ -162,25 +163,27 @@ class Relay:
         self._finish_when_answered()
 
     def _finish_when_answered(self) -> None:
-        at_boundary = self._client_pump.at_boundary
-        if self.tracker.awaits_ready and at_boundary:
-            return
-        self.terminate_upstream()
-        self._move(RelayState.LEAVING)
-        self._end(self._reason, None)
+        if not self.tracker.awaits_ready:
+            self._leave(self._reason)
 
     def client_lost(self, error: Exception | None) -> None:
         """Leave: the client is gone, nobody is there to be answered."""
-        if self.state in {RelayState.LEAVING, RelayState.CLOSED}:
+        if self.state not in {RelayState.LEAVING, RelayState.CLOSED}:
+            self.upstream.resume_reading()
+            self._leave(CloseReason.CLIENT_LOST, error)
+
+    def _leave(self, reason: CloseReason, error: Exception | None = None) -> None:
+        """End with Terminate; within a message, where none can be sent, at once."""
+        if not self._client_pump.at_boundary:
+            self.close(reason, error)
             return
         self.terminate_upstream()
-        self.upstream.resume_reading()
         self._move(RelayState.LEAVING)
-        self._end(CloseReason.CLIENT_LOST, error)
+        self._end(reason, error)
 
     def upstream_lost(self, error: Exception | None) -> None:
         """Close: nothing more comes from the upstream."""
-        if self.state is RelayState.RUNNING:
+        if self.state in {RelayState.RUNNING, RelayState.FINISHING}:
             said_why = self.tracker.upstream_failed
             self._reason = (
                 CloseReason.UPSTREAM_ENDED if said_why else CloseReason.UPSTREAM_LOST

@@ -28,8 +28,9 @@ from dsqlproxy.pgproto.script import (
     READY_STATUS,
 )
 
-MAX_OUTSTANDING: Final = 65_536
-"""Entries above which a pipeline is no longer followed; libpq's own sends 10,000."""
+MAX_OUTSTANDING: Final = 16_384
+"""Entries above which a pipeline is no longer followed. libpq's longest has 10,000;
+the queue is a value that is copied, which at this length takes 20 ms in all."""
 
 _EXTENDED: Final = frozenset(b"PBDEC")
 LEAVES_NO_PORTAL: Final = frozenset(b"PDC")
@@ -64,7 +65,7 @@ class State(NamedTuple):
 
 def after_sent(state: State, script: bytes) -> State:
     """Give the state after client frames that have been forwarded."""
-    for symbol in script:
+    for symbol in _heard(state, script):
         if symbol in _EXTENDED:
             if not state.skipping:
                 state = state._replace(
@@ -86,6 +87,14 @@ def after_sent(state: State, script: bytes) -> State:
     return state
 
 
+def _heard(state: State, script: bytes) -> bytes:
+    """Give what the server will read of it: nothing after Terminate."""
+    if state.client_terminated:
+        return b""
+    end = script.find(FrontendType.TERMINATE)
+    return script if end < 0 else script[: end + 1]
+
+
 def _with(kinds: bytes, kind: int) -> bytes:
     return kinds if kind in kinds else bytes(sorted((*kinds, kind)))
 
@@ -104,7 +113,7 @@ def _sync_sent(state: State) -> State:
 
 def _copy_sent(state: State, symbol: int) -> State:
     if symbol == _COPY_DATA:
-        if state.in_copy:
+        if state.in_copy and not state.copy_ended:
             return state._replace(copy_data_seen=True)
         if not state.queue or state.queue[-1] == _COPY_DATA:
             return state
@@ -208,7 +217,7 @@ def _copy_begun(state: State, _symbol: int) -> State:
     before, ahead = rest[:data].replace(b"S", b""), rest[data:]
     end = next((at for at, entry in enumerate(ahead) if entry in _COPY_ENDS), None)
     since_sync = state.since_sync
-    if head == b"E" and _SYNC not in ahead:
+    if head == b"E" and ANSWERED_BY_READY.isdisjoint(ahead):
         since_sync = _with(since_sync, _EXECUTE)  # the swallowed Sync ended nothing
     state = state._replace(
         queue=head + before + ahead,

@@ -136,6 +136,8 @@ class Session:
             await self._serve()
         except Exception as error:  # noqa: BLE001 - one session must not end the others
             self._report.failed(error)
+            if self._relay is None:
+                await self._refuse(words.internal_error(self.id))
         finally:
             self._client.abort()
             if self._upstream is not None:
@@ -324,10 +326,13 @@ class Session:
             await _wait(relay.wait_spoken(), LINGER_SECONDS)
         if ending.reason in {CloseReason.SHUTTING_DOWN, CloseReason.MESSAGE_TOO_LARGE}:
             relay.terminate_upstream()
-        if relay.tracker.is_quiet or error is None:
-            await self._client.close_within(LINGER_SECONDS)
-        else:
+        is_told = error is not None or ending.reason is CloseReason.UPSTREAM_ENDED
+        is_quiet = relay.tracker.is_quiet
+        if is_told and (not is_quiet or ending.reason is CloseReason.MESSAGE_TOO_LARGE):
+            # It may be sending, and must have its last words before a reset.
             await self._client.linger(LINGER_SECONDS)
+        else:
+            await self._client.close_within(LINGER_SECONDS)
         await upstream.close_within(LINGER_SECONDS)
 
     async def _refuse(self, error: DsqlProxyError) -> None:

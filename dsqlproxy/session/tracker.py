@@ -40,7 +40,8 @@ class _Node:
 class _Memo:
     """The graph of states that sessions have been in, for all sessions together.
 
-    A cache of the two pure functions at the end of this file. Bounded: states with
+    A cache of the two pure functions of `requests.py`, and so, like any memo of one,
+    the only state that lives in a module. Bounded: states with
     long queues do not come again, and are not kept; nor is more than `MAX_NODES`.
     """
 

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from dsqlproxy.channel.channel import Channel
 from tests.kit.scripted import Conversation
 
 SERVER_NAME = "localhost"
+
+SECONDS = 5.0
+"""More than anything on loopback takes; what should not wait is given this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,12 @@ async def secure(client: Channel, server: Channel, tls: TlsContexts) -> None:
         group.create_task(client.start_tls(tls.client, server_hostname=SERVER_NAME))
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what has no event of its own."""
+    while not condition():  # noqa: ASYNC110 - turns of the loop, and no time
+        await asyncio.sleep(0)
+
+
 async def read_exactly(channel: Channel, count: int) -> bytes:
     """Read so many bytes, in whatever portions they come."""
     data = b""
@@ -144,3 +153,41 @@ async def read_all(channel: Channel) -> bytes:
     while more := await channel.read():
         data += more
     return data
+
+
+class Listening:
+    """A sink that writes down what it is told, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.data = b""
+        self.error: Exception | None = None
+        self.ended_event = asyncio.Event()
+        self.lost_event = asyncio.Event()
+        self.paused_event = asyncio.Event()
+        self.resumed_event = asyncio.Event()
+        self.received_event = asyncio.Event()
+
+    def received(self, data: bytes) -> None:
+        assert data
+        if self.events[-1:] != ["received"]:
+            self.events.append("received")
+        self.data += data
+        self.received_event.set()
+
+    def ended(self) -> None:
+        self.events.append("ended")
+        self.ended_event.set()
+
+    def lost(self, error: Exception | None) -> None:
+        self.events.append("lost")
+        self.error = error
+        self.lost_event.set()
+
+    def writing_paused(self) -> None:
+        self.events.append("paused")
+        self.paused_event.set()
+
+    def writing_resumed(self) -> None:
+        self.events.append("resumed")
+        self.resumed_event.set()

@@ -21,8 +21,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,7 @@ class Served:
     emulator: Emulator
     postgres: EmbeddedPostgres
     has_rules: bool
+    loop: asyncio.AbstractEventLoop
 
     @property
     def host(self) -> str:
@@ -95,52 +97,77 @@ class Served:
         direct = {"PGHOST": str(self.postgres.directory), "PGPORT": "5432"}
         return {**self.proxy.environment(), **direct}
 
+    def settle(self) -> None:
+        """Wait until no session is left, on either side of the proxy."""
+
+        async def settled() -> None:
+            async with asyncio.timeout(_SECONDS):
+                while self.proxy.proxy._sessions or self.emulator._open:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+
+        asyncio.run_coroutine_threadsafe(settled(), self.loop).result(_SECONDS)
+
 
 @contextlib.contextmanager
 def serve(
     postgres: EmbeddedPostgres,
     *,
     has_rules: bool = False,
-    emulator_settings: dict[str, Any] | None = None,
+    is_empty: bool = True,
     **settings: Any,
 ) -> Iterator[Served]:
     """Serve from another thread; settings are those of the listener.
 
+    The schema is emptied first unless another `serve` needs what is in it.
+
     Without rules everything that a client asks for at its start is passed on, so
     that the session is the same as with PostgreSQL itself.
     """
-    started: Future[tuple[Served, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    started: Future[tuple[Served, asyncio.Event]] = Future()
     if not has_rules:
         settings = {**_AS_POSTGRES, **settings}
 
     async def run() -> None:
         stop = asyncio.Event()
-        await postgres.execute(*_EMPTY_SCHEMA)
+        if is_empty:
+            await postgres.execute(*_EMPTY_SCHEMA)
         async with (
-            running_emulator(
-                postgres, has_rules=has_rules, **(emulator_settings or {})
-            ) as emulator,
+            running_emulator(postgres, has_rules=has_rules) as emulator,
             running_proxy(emulator, **settings) as proxy,
         ):
-            served = Served(proxy, emulator, postgres, has_rules)
-            started.set_result((served, asyncio.get_running_loop(), stop))
+            loop = asyncio.get_running_loop()
+            served = Served(proxy, emulator, postgres, has_rules, loop)
+            started.set_result((served, stop))
             await stop.wait()
 
     def run_loop() -> None:
         with asyncio.Runner(loop_factory=loop_factory(None)) as runner:
             runner.run(run())
 
-    with ThreadPoolExecutor(1, thread_name_prefix="serve") as executor:
-        running = executor.submit(run_loop)
-        wait((started, running), return_when=FIRST_COMPLETED)
-        if not started.done():
-            running.result()  # raises what kept it from starting
-        served, loop, stop = started.result()
-        try:
-            yield served
-        finally:
-            loop.call_soon_threadsafe(stop.set)
-            running.result(_SECONDS)
+    ended: Future[None] = Future()
+    # A daemon: should it hang, the test fails and the run still ends.
+    threading.Thread(
+        target=_settle, args=(ended, run_loop), name="serve", daemon=True
+    ).start()
+    futures: tuple[Future[Any], ...] = (started, ended)
+    wait(futures, return_when=FIRST_COMPLETED)
+    if not started.done():
+        ended.result()  # raises what kept it from starting
+    served, stop = started.result()
+    try:
+        yield served
+    finally:
+        served.loop.call_soon_threadsafe(stop.set)
+        ended.result(_SECONDS)
+
+
+def _settle(future: Future[None], call: Callable[[], None]) -> None:
+    """Make a call; let a future end as it does."""
+    try:
+        call()
+        future.set_result(None)
+    except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+        future.set_exception(error)
 
 
 # -- programs ------------------------------------------------------------------------
@@ -177,6 +204,16 @@ class Program:
                 pytest.skip(f"no {name} is installed on this system")
             path = Path(found)
         return cls(path, {**_quiet_environment(), **served.proxy.environment()})
+
+    @classmethod
+    def python(cls, served: Served) -> "Program":
+        """Give this Python, for a client in a process of its own."""
+        environment = {**_quiet_environment(), **served.proxy.environment()}
+        return cls(Path(sys.executable), environment)
+
+    def through(self, served: Served) -> "Program":
+        """Give the same program on the way through another proxy."""
+        return Program(self.path, {**self.environment, **served.proxy.environment()})
 
     def around(self, served: Served) -> "Program":
         """Give the same program on the way around the proxy."""
@@ -313,3 +350,12 @@ def in_threads(calls: Sequence[Any]) -> list[Any]:
     """Make calls at the same time; give their results in order."""
     with ThreadPoolExecutor(len(calls)) as executor:
         return [future.result(_SECONDS) for future in map(executor.submit, calls)]
+
+
+@contextlib.contextmanager
+def in_background(call: Callable[[], object]) -> Iterator[None]:
+    """Make a call while the block runs; its exception is raised after the block."""
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(call)
+        yield
+    future.result()

@@ -16,13 +16,15 @@ from collections.abc import Iterator
 
 from dsqlproxy.errors import Peer
 from dsqlproxy.pgproto.codes import BackendType, FrontendType, TransactionStatus
-from dsqlproxy.pgproto.framing import frame
+from dsqlproxy.pgproto.framing import FrameScanner, frame
 from dsqlproxy.pgproto.messages import (
     ErrorResponse,
     NoticeResponse,
     ParameterStatus,
     ReadyForQuery,
 )
+from dsqlproxy.pgproto.script import BACKEND_SYMBOLS, FRONTEND_SYMBOLS
+from dsqlproxy.session.tracker import Tracker
 
 
 class FakeClock:
@@ -184,3 +186,16 @@ def client(letters: str) -> bytes:
 def server(letters: str) -> bytes:
     """Give the frames that a server sends for these letters."""
     return b"".join(_SERVER[letter] for letter in letters)
+
+
+def follow(script: str) -> Tracker:
+    """Show a conversation to a tracker, by way of its bytes."""
+    tracker = Tracker()
+    from_client = FrameScanner(FRONTEND_SYMBOLS, max_bytes=1 << 20)
+    from_server = FrameScanner(BACKEND_SYMBOLS, max_bytes=1 << 20)
+    for sender, letters in steps(script):
+        if sender is Peer.CLIENT:
+            tracker.note_sent(from_client.scan(client(letters)))
+        else:
+            tracker.note_received(from_server.scan(server(letters)))
+    return tracker

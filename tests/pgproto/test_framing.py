@@ -51,7 +51,9 @@ def backend() -> FrameScanner:
 
 
 TRANSCRIPTS = [
-    pytest.param(FRONTEND_SYMBOLS, client("PBDESQKdcfHFX"), b"PBDESQKdcfHFX", id="client"),
+    pytest.param(
+        FRONTEND_SYMBOLS, client("PBDESQKdcfHFX"), b"PBDESQKdcfHFX", id="client"
+    ),
     pytest.param(
         BACKEND_SYMBOLS,
         server("12tTDDDCZ3nIsVEXHddcMYGNSAFW"),
@@ -135,7 +137,9 @@ class TestFrameScanner:
 def test_chunking_changes_nothing(letters: list[str], data: st.DataObject) -> None:
     stream = client("".join(letters))
     cuts = data.draw(st.lists(st.integers(0, len(stream))).map(sorted))
-    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    chunks = [
+        stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    ]
     relayed = scan_in_chunks(frontend(), *chunks)
     assert relayed.script == "".join(letters).encode()
     assert relayed.passed == stream
@@ -189,7 +193,9 @@ def test_the_rest_of_a_frame_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "length", [0, 1, 3, -1, -(2**31)], ids=["zero", "one", "three", "minus one", "least"]
+    "length",
+    [0, 1, 3, -1, -(2**31)],
+    ids=["zero", "one", "three", "minus one", "least"],
 )
 def test_an_impossible_length_ends_understanding(length: int) -> None:
     scanner = frontend()
@@ -202,7 +208,9 @@ def test_an_impossible_length_ends_understanding(length: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [0, ord("z"), ord("R"), 255])
-@pytest.mark.parametrize("body", [b"", b"whole", None], ids=["empty", "whole", "partial"])
+@pytest.mark.parametrize(
+    "body", [b"", b"whole", None], ids=["empty", "whole", "partial"]
+)
 def test_an_unknown_type_ends_understanding_and_everything_passes(
     kind: int, body: bytes | None
 ) -> None:

@@ -35,9 +35,7 @@ text = st.binary(max_size=40).map(
     lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape")
 )
 words = st.integers(0, 0xFFFFFFFF)
-fields = st.lists(
-    st.tuples(st.integers(1, 255).map(chr), text), max_size=10
-).map(tuple)
+fields = st.lists(st.tuples(st.integers(1, 255).map(chr), text), max_size=10).map(tuple)
 messages: list[tuple[type[Message], str, st.SearchStrategy[Message]]] = [
     (Authentication, "R", st.builds(Authentication, words, st.binary(max_size=40))),
     (PasswordMessage, "p", st.builds(PasswordMessage, text)),
@@ -61,7 +59,9 @@ messages: list[tuple[type[Message], str, st.SearchStrategy[Message]]] = [
     (NoticeResponse, "N", st.builds(NoticeResponse, fields)),
 ]
 each_kind = pytest.mark.parametrize(
-    ("kind", "letter", "strategy"), messages, ids=[kind.__name__ for kind, *_ in messages]
+    ("kind", "letter", "strategy"),
+    messages,
+    ids=[kind.__name__ for kind, *_ in messages],
 )
 
 
@@ -165,7 +165,9 @@ def test_wire_forms() -> None:
 def test_an_unknown_authentication_is_a_number() -> None:
     request = Authentication.decode(b"\0\0\0\x63data")
     assert request == Authentication(99, b"data")
-    assert Authentication.decode(b"\0\0\0\3").code == AuthenticationCode.CLEARTEXT_PASSWORD
+    assert (
+        Authentication.decode(b"\0\0\0\3").code == AuthenticationCode.CLEARTEXT_PASSWORD
+    )
 
 
 def test_error_fields_by_name() -> None:
@@ -196,4 +198,5 @@ def test_the_first_field_of_a_code_counts() -> None:
 
 
 def test_error_and_notice_are_not_the_same() -> None:
-    assert ErrorResponse(()) != NoticeResponse(())
+    error: object = ErrorResponse(())
+    assert error != NoticeResponse(())

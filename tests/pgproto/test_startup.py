@@ -78,7 +78,9 @@ def test_any_minor_version_of_protocol_three(minor: int) -> None:
     assert decoded == StartupMessage(ProtocolVersion(3, minor), (("user", "admin"),))
 
 
-@pytest.mark.parametrize("version", [(2, 0), (1, 0), (4, 0), (0, 0), (1234, 5678 - 100)])
+@pytest.mark.parametrize(
+    "version", [(2, 0), (1, 0), (4, 0), (0, 0), (1234, 5678 - 100)]
+)
 def test_another_major_version_is_refused_by_name(version: tuple[int, int]) -> None:
     body = ProtocolVersion(*version).word.to_bytes(4) + b"user\0admin\0\0"
     expected = rf"frontend protocol {version[0]}\.{version[1]}"
@@ -196,8 +198,8 @@ def test_reader_leaves_what_follows() -> None:
 
 
 def test_reader_tells_its_first_byte() -> None:
+    assert StartupReader().first_byte is None
     reader = StartupReader()
-    assert reader.first_byte is None
     assert reader.feed(b"\x00\x00") is None
     assert reader.first_byte == 0
     assert reader.received == b"\0\0"
