@@ -25,7 +25,7 @@ from dsqlproxy import __version__
 from dsqlproxy.channel.channel import Channel
 from dsqlproxy.config import Config, ListenerConfig, TcpAddress, UnixAddress
 from dsqlproxy.config.model import ClientCertificate
-from dsqlproxy.errors import TokenError
+from dsqlproxy.errors import DsqlProxyError, TokenError
 from dsqlproxy.listen.cancel import CancelKeys
 from dsqlproxy.listen.client_tls import context_from_files, self_signed_context
 from dsqlproxy.listen.listener import Listener
@@ -218,6 +218,12 @@ class Proxy:
         """Serve until ``shutdown`` asks to end; `DsqlProxyError` if it cannot start."""
         listeners = [self._new_listener(each) for each in self._config.listeners]
         admin = self._new_admin()
+        failure: DsqlProxyError | None = None
+
+        def note_started() -> None:
+            self._note_listening(started)
+            on_started(started)
+
         try:
             for listener in listeners:
                 listener.bind()
@@ -227,17 +233,13 @@ class Proxy:
             )
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for listener in listeners:
-                    await listener.start()
-                self._note_listening(started)
-                on_started(started)
-                warming = [
-                    group.create_task(self._tokens[profile].prewarm(region))
-                    for profile, region in self._identities()
-                ]
-                await shutdown.begun.wait()
-                await self._drain(shutdown, listeners)
-                for task in (*warming, *self._tasks):
+                try:
+                    await self._serve(
+                        shutdown, listeners, group=group, on_listening=note_started
+                    )
+                except DsqlProxyError as error:
+                    failure = error  # the group would wrap it
+                for task in self._tasks:
                     task.cancel()
         finally:
             for listener in listeners:
@@ -246,7 +248,26 @@ class Proxy:
                 admin.close()
             for source in self._tokens.values():
                 source.close()
+        if failure is not None:
+            raise failure
         self._log.info("stopped")
+
+    async def _serve(
+        self,
+        shutdown: Shutdown,
+        listeners: list[Listener],
+        *,
+        group: asyncio.TaskGroup,
+        on_listening: Callable[[], None],
+    ) -> None:
+        """Listen until it is time to end, then let the sessions end."""
+        for listener in listeners:
+            await listener.start()
+        on_listening()
+        for profile, region in self._identities():
+            self._tasks.add(group.create_task(self._tokens[profile].prewarm(region)))
+        await shutdown.begun.wait()
+        await self._drain(shutdown, listeners)
 
     def _new_listener(self, config: ListenerConfig) -> Listener:
         services = self._services[config.name]
@@ -276,8 +297,11 @@ class Proxy:
 
     def _accept(self, channel: Channel, services: Services) -> None:
         """Begin a session; called by the event loop for each connection."""
+        if self._group is None:
+            channel.abort()
+            return
         waiting = len(self._sessions) - len(self._open_sessions)
-        if self._group is None or waiting >= MAX_WAITING:
+        if waiting >= MAX_WAITING:
             # Whoever opens connections and says nothing must not use up the files.
             self._log.warning("too many connections before login", waiting=waiting)
             channel.abort()
@@ -330,8 +354,9 @@ class Proxy:
             delay=self._config.drain_delay,
             timeout=timeout,
         )
-        forced = shutdown.forced
+        forced, ended = shutdown.forced, self._all_ended
         await _first_of(forced.wait(), seconds=self._config.drain_delay)
+        self._group = None  # what was accepted just now comes too late
         for listener in listeners:
             listener.close()
         for session in tuple(self._sessions):
@@ -341,21 +366,16 @@ class Proxy:
             left = deadline - self._clock()
             if left <= 0:
                 break
-            self._all_ended.clear()
-            await _first_of(
-                forced.wait(),
-                self._all_ended.wait(),
-                seconds=min(left, PROGRESS_SECONDS),
-            )
+            ended.clear()
+            seconds = min(left, PROGRESS_SECONDS)
+            await _first_of(forced.wait(), ended.wait(), seconds=seconds)
             if self._sessions:
                 self._log.info("draining", sessions=len(self._sessions))
         for session in tuple(self._sessions):
             session.stop()
         if self._sessions and not forced.is_set():
-            self._all_ended.clear()
-            await _first_of(
-                forced.wait(), self._all_ended.wait(), seconds=FORCED_SECONDS
-            )
+            ended.clear()
+            await _first_of(forced.wait(), ended.wait(), seconds=FORCED_SECONDS)
 
 
 def _client_tls(listener: ListenerConfig) -> ssl.SSLContext | None:

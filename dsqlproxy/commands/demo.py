@@ -13,7 +13,7 @@ from dsqlproxy.commands.run import (
     exit_code,
     forward_signals,
     loop_factory,
-    write_ready_file,
+    ready_file,
 )
 from dsqlproxy.errors import ConfigError, DsqlProxyError
 
@@ -66,21 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     from dsqlproxy.config import parse_duration  # noqa: PLC0415 - heavy
+    from dsqlproxy.config.addresses import parse_listen  # noqa: PLC0415
     from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
 
+    flag = "--session-limit"
     try:
         session_limit = parse_duration(args.session_limit)
+        flag = "--listen"
+        parse_listen(args.listen)  # before the second that PostgreSQL takes to start
     except ValueError as error:
-        raise ConfigError([f"--session-limit: {error}"]) from None
-    try:
-        with (
-            configure_logging(level=args.log_level, stream=sys.stderr) as log,
-            asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner,
-        ):
-            return runner.run(_demonstrate(args, log, session_limit=session_limit))
-    finally:
-        if args.ready_file is not None:
-            args.ready_file.unlink(missing_ok=True)
+        raise ConfigError([f"{flag}: {error}"]) from None
+    with (
+        configure_logging(level=args.log_level, stream=sys.stderr) as log,
+        asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner,
+    ):
+        return runner.run(_demonstrate(args, log, session_limit=session_limit))
 
 
 async def _demonstrate(
@@ -98,7 +98,7 @@ async def _demonstrate(
     from dsqlproxy.upstream.tokens import StaticCredentials  # noqa: PLC0415
 
     shutdown = Shutdown()
-    with forward_signals(shutdown):
+    with forward_signals(shutdown), ready_file(args.ready_file) as write:
         async with (
             EmbeddedPostgres.start() as postgres,
             Emulator(
@@ -117,7 +117,7 @@ async def _demonstrate(
             )
 
             def announce(started: "Started") -> None:
-                write_ready_file(args.ready_file, started.as_dict())
+                write(started.as_dict())
                 _print_welcome(started, emulator, postgres, args.session_limit)
 
             await proxy.run(shutdown, on_started=announce)

@@ -12,7 +12,7 @@ from dsqlproxy.commands.run import (
     exit_code,
     forward_signals,
     loop_factory,
-    write_ready_file,
+    ready_file,
 )
 from dsqlproxy.errors import ConfigError, DsqlProxyError
 
@@ -162,15 +162,11 @@ def run(args: argparse.Namespace) -> int:
     from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
 
     config, backend = settings(args)
-    try:
-        with (
-            configure_logging(stream=sys.stderr),
-            asyncio.Runner(loop_factory=loop_factory(None)) as runner,
-        ):
-            return runner.run(_serve(config, backend, ready_file=args.ready_file))
-    finally:
-        if args.ready_file is not None:
-            args.ready_file.unlink(missing_ok=True)
+    with (
+        configure_logging(stream=sys.stderr),
+        asyncio.Runner(loop_factory=loop_factory(None)) as runner,
+    ):
+        return runner.run(_serve(config, backend, path=args.ready_file))
 
 
 def settings(
@@ -237,7 +233,7 @@ async def _serve(
     config: "EmulatorConfig",
     backend: "BackendAddress | None",
     *,
-    ready_file: Path | None,
+    path: Path | None,
 ) -> int:
     from dsqlproxy.app import Shutdown  # noqa: PLC0415
     from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: PLC0415
@@ -246,6 +242,7 @@ async def _serve(
     shutdown = Shutdown()
     async with AsyncExitStack() as stack:
         stack.enter_context(forward_signals(shutdown))
+        write = stack.enter_context(ready_file(path))
         if backend is None:
             postgres = await stack.enter_async_context(EmbeddedPostgres.start())
             backend = postgres.address
@@ -259,7 +256,7 @@ async def _serve(
                 hint="Give another address with --listen; port 0 is any free one.",
             ) from None
         content = ready(emulator)
-        write_ready_file(ready_file, content)
+        write(content)
         for name, value in content.items():
             print(f"{name}: {value}", flush=True)
         await shutdown.begun.wait()

@@ -63,21 +63,14 @@ def run(args: argparse.Namespace) -> int:
         async def serve() -> int:
             proxy = Proxy(config, log=log, clock=time.monotonic)
             shutdown = Shutdown()
-            with forward_signals(shutdown):
+            with forward_signals(shutdown), ready_file(args.ready_file) as write:
                 await proxy.run(
-                    shutdown,
-                    on_started=lambda started: write_ready_file(
-                        args.ready_file, started.as_dict()
-                    ),
+                    shutdown, on_started=lambda started: write(started.as_dict())
                 )
             return exit_code(shutdown)
 
-        try:
-            with asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner:
-                return runner.run(serve())
-        finally:
-            if args.ready_file is not None:
-                args.ready_file.unlink(missing_ok=True)
+        with asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner:
+            return runner.run(serve())
 
 
 def loop_factory(choice: str | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -117,10 +110,29 @@ def exit_code(shutdown: "Shutdown") -> int:
     return 128 + signal.Signals[shutdown.force_reason].value
 
 
-def write_ready_file(path: Path | None, content: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def ready_file(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give what writes the ready file; it goes at the end, if it was written here.
+
+    A start that fails must not remove the file of another proxy that runs.
+    """
+    written = False
+
+    def write(content: dict[str, Any]) -> None:
+        nonlocal written
+        if path is not None:
+            write_ready_file(path, content)
+            written = True
+
+    try:
+        yield write
+    finally:
+        if written and path is not None:
+            path.unlink(missing_ok=True)
+
+
+def write_ready_file(path: Path, content: dict[str, Any]) -> None:
     """Write the ready file so that no reader sees half of it."""
-    if path is None:
-        return
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

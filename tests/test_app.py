@@ -1,0 +1,175 @@
+"""The composition root: what starts, what does not, and that all of it ends."""
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from dsqlproxy.app import MAX_WAITING, Bound, Shutdown, Started
+from dsqlproxy.channel.channel import Channel
+from dsqlproxy.config import Config, TcpAddress, UnixAddress
+from dsqlproxy.emulator.server import Emulator
+from dsqlproxy.errors import ConfigError, DsqlProxyError
+from tests.end_to_end.conftest import emulator, postgres, proxy
+from tests.end_to_end.wire import RawClient, logged, until
+from tests.kit.stack import RunningProxy, config_for, running_proxy
+
+__all__ = ("emulator", "postgres", "proxy")  # fixtures that are borrowed
+
+
+def both(first: Config, second: Config) -> Config:
+    """Give the configuration with the listeners of two."""
+    listeners = (
+        *(each.model_copy(update={"name": "one"}) for each in first.listeners),
+        *(each.model_copy(update={"name": "two"}) for each in second.listeners),
+    )
+    return first.model_copy(update={"listeners": listeners})
+
+
+def test_the_ready_file_says_where_it_listens() -> None:
+    started = Started(
+        (
+            Bound("tcp", TcpAddress("::1", 5432)),
+            Bound("unix", UnixAddress("/run/x/.s.PGSQL.5432")),
+        ),
+        TcpAddress("127.0.0.1", 9090),
+    )
+    assert json.loads(json.dumps(started.as_dict())) == {
+        "pid": os.getpid(),
+        "listeners": [
+            {"name": "tcp", "host": "::1", "port": 5432, "unix": None},
+            {
+                "name": "unix",
+                "host": None,
+                "port": None,
+                "unix": "/run/x/.s.PGSQL.5432",
+            },
+        ],
+        "admin": {"host": "127.0.0.1", "port": 9090},
+    }
+    assert Started((), None).as_dict()["admin"] is None
+
+
+async def test_shutdown_is_asked_for_once_and_forced_after_that() -> None:
+    shutdown = Shutdown()
+    shutdown.request("SIGTERM")
+    assert shutdown.begun.is_set()
+    assert not shutdown.forced.is_set()
+    shutdown.request("SIGINT")
+    shutdown.request("SIGTERM")
+    assert shutdown.forced.is_set()
+    assert (shutdown.reason, shutdown.force_reason) == ("SIGTERM", "SIGINT")
+
+
+async def test_several_listeners_serve_side_by_side(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    config = both(
+        config_for(emulator, role="admin"),
+        config_for(emulator, listen=f"unix:{tmp_path}"),
+    )
+    async with running_proxy(emulator, config=config) as proxy:
+        path = tmp_path / ".s.PGSQL.5432"
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        async with RawClient.session(proxy, user="anyone") as client:
+            assert await client.ask("select current_user") == ["admin"]
+        listening = [
+            line for line in proxy.log.getvalue().splitlines() if " listening " in line
+        ]
+        assert [("listener=one" in line) for line in listening] == [True, False]
+    assert not path.exists()
+
+
+async def test_one_address_that_cannot_be_had_leaves_none_taken(
+    emulator: Emulator, proxy: RunningProxy, tmp_path: Path
+) -> None:
+    config = both(
+        config_for(emulator, listen=f"unix:{tmp_path}"),
+        config_for(emulator, listen=str(proxy.address)),
+    )
+    with pytest.raises(ExceptionGroup) as caught:
+        async with running_proxy(emulator, config=config):
+            raise AssertionError("unreachable because the port is taken")
+    (error,) = caught.value.exceptions
+    assert isinstance(error, DsqlProxyError)
+    assert "the address is taken" in error.message
+    assert "--listen 127.0.0.1:0" in error.hint
+    assert os.listdir(tmp_path) == []
+
+
+async def test_what_cannot_work_is_refused_before_anything_begins(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    files = {"cert_file": str(junk), "key_file": str(junk)}
+    for settings in ({"ca_file": str(junk)}, {"client_tls": files}):
+        with pytest.raises(ConfigError, match=r"junk\.pem"):
+            async with running_proxy(emulator, **settings):
+                raise AssertionError("unreachable because the file is no PEM")
+
+
+async def test_remote_clients_are_warned_of(emulator: Emulator) -> None:
+    async with running_proxy(
+        emulator, listen="0.0.0.0:0", allow_remote_trust=True
+    ) as proxy:
+        line = await logged(proxy, "WARNING remote clients are trusted")
+        assert "hint=" in line
+
+
+async def test_a_connection_accepted_as_the_listener_closes_is_closed(
+    proxy: RunningProxy,
+) -> None:
+    # It came after the sessions had been told to end, so nobody told it: it went on
+    # as if nothing were, and held up the end for the whole of drain_timeout.
+    async with RawClient.session(proxy) as busy:
+        await busy.ask("begin")
+        proxy.shutdown.request("SIGTERM")
+        await logged(proxy, "draining")
+        accepted = asyncio.get_running_loop().create_future()
+        services = proxy.proxy._services["main"]
+
+        def on_connected(channel: Channel) -> None:
+            proxy.proxy._accept(channel, services)
+            accepted.set_result(channel)
+
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Channel(on_connected=on_connected), "127.0.0.1", 0
+        )
+        async with server:
+            host, port = server.sockets[0].getsockname()
+            async with await RawClient.dial(host, port) as late:
+                await accepted
+                await late.receive_end()
+        assert len(proxy.proxy._sessions) == 1
+
+
+async def test_those_who_only_connect_do_not_use_up_all_files(
+    proxy: RunningProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_WAITING == 2000
+    monkeypatch.setattr("dsqlproxy.app.MAX_WAITING", 3)
+    async with (
+        RawClient.session(proxy) as session,
+        RawClient.connect(proxy),
+        RawClient.connect(proxy),
+        RawClient.connect(proxy),
+    ):
+        await until(lambda: len(proxy.proxy._sessions) == 4)
+        async with RawClient.connect(proxy) as one_more:
+            await one_more.receive_end()
+        await logged(proxy, "WARNING too many connections before login waiting=3")
+        assert await session.ask("select 1") == ["1"]
+
+
+async def test_a_drain_that_goes_on_says_so(
+    proxy: RunningProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsqlproxy.app.PROGRESS_SECONDS", 0.05)
+    async with RawClient.session(proxy) as busy:
+        await busy.ask("begin")
+        proxy.shutdown.request("SIGTERM")
+        await until(lambda: proxy.log.getvalue().count("draining sessions=1") > 2)
