@@ -1,0 +1,91 @@
+"""The page ``docs/performance.md``: a written frame around the tables of one run."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from string import Template
+
+from bench.measures import Plan, Results
+from bench.memory import Memory
+from bench.report import (
+    DIRECT,
+    NOTHING,
+    Measure,
+    number,
+    speed_table,
+    table,
+    target_table,
+)
+from bench.servers import INTERMEDIARIES
+
+TEMPLATE = Path(__file__).with_name("performance.md.template")
+
+
+def render_page(
+    *,
+    environment: Sequence[str],
+    date: date,
+    plan: Plan,
+    measures: Sequence[Measure],
+    results: Results,
+    memory: Mapping[str, Memory],
+) -> str:
+    """Fill the template."""
+    subjects = (DIRECT, *INTERMEDIARIES)
+    speed = [
+        f"### {measure.title}\n\n{speed_table(measure, results.samples, subjects)}"
+        for measure in measures
+    ]
+    return Template(TEMPLATE.read_text()).substitute(
+        date=date.isoformat(),
+        environment="; ".join(environment),
+        rounds=plan.rounds,
+        seconds=plan.seconds,
+        targets=target_table(results.samples),
+        speed="\n\n".join(speed),
+        memory=memory_table(memory),
+        idle_sessions=plan.idle_sessions,
+        stalled_megabytes=f"{plan.stalled_megabytes:,}",
+        failures=failure_list(results.failures),
+    )
+
+
+def memory_table(memory: Mapping[str, Memory]) -> str:
+    """Write the memory of every intermediary that was measured."""
+    rows = []
+    for name in INTERMEDIARIES:
+        if "emulator" in name:
+            continue
+        found = memory.get(name)
+        if found is None:
+            rows.append((name, "not run", *[NOTHING] * 4))
+            continue
+        rows.append(
+            (
+                name,
+                _mebibytes(found.start),
+                _kibibytes(found.per_idle_session),
+                _kibibytes(found.per_used_session),
+                _mebibytes(found.stalled),
+                _mebibytes(found.peak),
+            )
+        )
+    head = ["", "at start, MiB", "per idle session, KiB"]
+    head += ["per session after 200 kB, KiB", "stalled reader, MiB", "peak, MiB"]
+    return table(head, rows)
+
+
+def failure_list(failures: Mapping[str, str]) -> str:
+    """Say what was not measured, and why."""
+    if not failures:
+        return "Everything was measured."
+    items = "\n".join(f"- {what}: {why}" for what, why in failures.items())
+    return f"Not measured:\n\n{items}"
+
+
+def _mebibytes(size: float | None) -> str:
+    return number(None if size is None else size / 2**20, "{:.1f}")
+
+
+def _kibibytes(size: float | None) -> str:
+    return number(None if size is None else size / 2**10, "{:.0f}")
