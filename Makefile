@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 10
 LISTEN ?= 127.0.0.1:5432
 
-.PHONY: demo test bench soak clean docs
+.PHONY: demo test bench soak clean
 
 demo: $(VENV)/.for-demo
 	@exec $(BIN)/dsqlproxy demo --listen $(LISTEN)
@@ -44,6 +44,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
+	@echo "Installing into $(VENV); this takes about 20 seconds."
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
