@@ -30,8 +30,8 @@ SAMPLE_SECONDS = 2.0
 IDLE_SECONDS = 30.0
 """How long the proxy may take to close everything once the clients have left."""
 
-MEMORY_FACTOR = 1.2
-MEMORY_ALLOWANCE_BYTES = 16 << 20
+MEMORY_FACTOR = 1.05
+MEMORY_ALLOWANCE_BYTES = 6 << 20
 """Memory under load: the last quarter of the run against the second one. (In the
 first, buffers and caches fill; what then still grows, grows for ever.)"""
 
@@ -269,6 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("soak: interrupted", file=sys.stderr)
+        return 130
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(report(args.minutes, tally, grown))

@@ -14,16 +14,20 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 import psycopg
 
 from bench.processes import BenchError, clean_environment
 from dsqlproxy.emulator.postgres import locate
+
+STOP_SECONDS = 40.0
+"""How long a piece of work may take that was begun before the end."""
 
 ROLE = "admin"
 DATABASE = "postgres"
@@ -90,19 +94,34 @@ AsyncWork = Callable[[Place, Tally], Awaitable[object]]
 
 @contextlib.contextmanager
 def run_load(place: Place, tally: Tally, stop: threading.Event) -> Iterator[None]:
-    """Run all workers for the length of the block; ``stop`` ends them after it."""
+    """Run all workers for the length of the block; ``stop`` ends them after it.
+
+    A worker that does not end in time hangs, which counts as an error of its own.
+    """
     blocking: tuple[Work, ...] = (
         *(query, query),
         *(copy, read_much, come_and_go, half_close, load_by_pgbench),
     )
-    with ThreadPoolExecutor(len(blocking) + 1) as executor:
-        for work in blocking:
-            executor.submit(_repeat, work, place, tally, stop)
-        executor.submit(asyncio.run, _run_tasks(place, tally, stop))
-        try:
-            yield
-        finally:
-            stop.set()
+    calls: dict[str, Callable[[], None]] = {
+        f"{_name(work)} {number}": partial(_repeat, work, place, tally, stop)
+        for number, work in enumerate(blocking)
+    }
+    calls["tasks"] = lambda: asyncio.run(_run_tasks(place, tally, stop))
+    threads = [
+        threading.Thread(target=call, name=name, daemon=True)
+        for name, call in calls.items()
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                tally.note_unexplained(thread.name, "hangs")
 
 
 def _repeat(work: Work, place: Place, tally: Tally, stop: threading.Event) -> None:
@@ -240,6 +259,7 @@ def pgbench(place: Place, *words: str) -> str:
         env=clean_environment(environment),
         capture_output=True,
         text=True,
+        timeout=STOP_SECONDS,
         check=False,
     )
     if done.returncode:

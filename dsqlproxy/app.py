@@ -9,7 +9,7 @@ Ending is a list of steps, each of which waits for an event and none for a tick:
 4. what is left at ``drain_timeout`` ends where it is, with 57P01 too;
 5. tasks, admin listener and token threads end.
 
-A second signal skips to step 5.
+A second signal skips to step 4, and leaves it a moment only.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from dsqlproxy.ops.admin import AdminServer
 from dsqlproxy.ops.health import Health
 from dsqlproxy.ops.log import EventLog
 from dsqlproxy.ops.metrics import Metrics, TokenOutcome
-from dsqlproxy.ops.sessions import OpenSessions
+from dsqlproxy.ops.sessions import OpenSessions, SessionState
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.services import Services
 from dsqlproxy.session.session import Session
@@ -55,8 +55,9 @@ Twice the default of ``max_sessions``: a pool that opens all at once fits in, an
 with the usual limit of 4,096 open files the living sessions keep theirs.
 """
 
-FORCED_SECONDS = 3.0
-"""How long sessions that are ended may take for their last words."""
+STOP_SECONDS = 3.0
+FORCED_SECONDS = 0.3
+"""How long ended sessions may take for their last words; after a second signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +69,11 @@ class Bound:
 
     def as_dict(self) -> dict[str, object]:
         """Give the ready file's form."""
-        if isinstance(self.address, UnixAddress):
-            place: dict[str, object] = {
-                "host": None,
-                "port": None,
-                "unix": self.address.path,
-            }
-        else:
-            place = {
-                "host": self.address.host,
-                "port": self.address.port,
-                "unix": None,
-            }
-        return {"name": self.name, **place}
+        match self.address:
+            case UnixAddress(path):
+                return {"name": self.name, "host": None, "port": None, "unix": path}
+            case TcpAddress(host, port):
+                return {"name": self.name, "host": host, "port": port, "unix": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +85,9 @@ class Started:
 
     def as_dict(self) -> dict[str, object]:
         """Give the content of the ready file."""
-        admin = None
-        if self.admin is not None:
-            admin = {"host": self.admin.host, "port": self.admin.port}
-        return {
-            "pid": os.getpid(),
-            "listeners": [bound.as_dict() for bound in self.listeners],
-            "admin": admin,
-        }
+        admin = self.admin and {"host": self.admin.host, "port": self.admin.port}
+        listeners = [bound.as_dict() for bound in self.listeners]
+        return {"pid": os.getpid(), "listeners": listeners, "admin": admin}
 
 
 @dataclass(slots=True)
@@ -345,37 +333,51 @@ class Proxy:
 
     async def _drain(self, shutdown: Shutdown, listeners: list[Listener]) -> None:
         """Take the steps written at the head of this file."""
-        timeout = self._config.drain_timeout
+        delay, timeout = self._config.drain_delay, self._config.drain_timeout
         self._health.note_draining(shutdown.reason)
         self._log.info(
             "draining",
             reason=shutdown.reason,
             sessions=len(self._sessions),
-            delay=self._config.drain_delay,
-            timeout=timeout,
+            deadline=delay + timeout,
         )
         forced, ended = shutdown.forced, self._all_ended
-        await _first_of(forced.wait(), seconds=self._config.drain_delay)
+        await _first_of(forced.wait(), seconds=delay)
         self._group = None  # what was accepted just now comes too late
         for listener in listeners:
             listener.close()
         for session in tuple(self._sessions):
             session.drain()
-        deadline = self._clock() + timeout
+        await self._wait_for_busy(forced, deadline=self._clock() + timeout)
+        for session in tuple(self._sessions):
+            session.stop()
+        ended.clear()
+        if self._sessions and not forced.is_set():
+            await _first_of(forced.wait(), ended.wait(), seconds=STOP_SECONDS)
+        if self._sessions and forced.is_set():
+            await _first_of(ended.wait(), seconds=FORCED_SECONDS)
+
+    async def _wait_for_busy(self, forced: asyncio.Event, *, deadline: float) -> None:
+        """Wait until all sessions have ended, and say at once if that takes time."""
+        ended = self._all_ended
         while self._sessions and not forced.is_set():
-            left = deadline - self._clock()
+            left, busy = deadline - self._clock(), self._count_busy()
             if left <= 0:
-                break
+                if busy:
+                    self._log.warning("drain timeout reached", sessions=busy)
+                return
+            if busy:
+                facts = {"sessions": len(self._sessions), "busy": busy}
+                hint = "a second signal ends it now"
+                self._log.info("draining", **facts, deadline=round(left, 1), hint=hint)
             ended.clear()
             seconds = min(left, PROGRESS_SECONDS)
             await _first_of(forced.wait(), ended.wait(), seconds=seconds)
-            if self._sessions:
-                self._log.info("draining", sessions=len(self._sessions))
-        for session in tuple(self._sessions):
-            session.stop()
-        if self._sessions and not forced.is_set():
-            ended.clear()
-            await _first_of(forced.wait(), ended.wait(), seconds=FORCED_SECONDS)
+
+    def _count_busy(self) -> int:
+        """Count the sessions that do not end by themselves in a moment."""
+        ending = {SessionState.LOGIN, SessionState.CLOSING}
+        return sum(each.info().state not in ending for each in self._sessions)
 
 
 def _client_tls(listener: ListenerConfig) -> ssl.SSLContext | None:

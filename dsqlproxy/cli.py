@@ -1,7 +1,7 @@
 """The command line: which command is meant, and how its end becomes an exit code.
 
 Exit codes: 0 a clean end, 1 a failure, 2 bad usage or configuration, 130 after
-Ctrl-C. `run` gives 130 or 143 itself when a second signal forces its end.
+Ctrl-C. `run` gives 129, 130 or 143 itself when a second signal forces its end.
 """
 
 import argparse
@@ -80,7 +80,7 @@ Exit codes
   0    a clean end, a complete drain after SIGTERM or Ctrl-C included
   1    a failure
   2    bad usage or configuration
-  130  or 143: a second signal forced the end
+  129, 130 or 143: a second signal forced the end
 
   --version prints the version, --help this page.
 """
@@ -166,11 +166,16 @@ def _manual() -> str:
 
 
 def _config_lines(error: ConfigError) -> Sequence[str]:
+    """Put the file before each of its problems: every line can be grepped for."""
     if not error.source:
         return error.problems
-    count = len(error.problems)
-    noun = "problem" if count == 1 else "problems"
-    return (f"{error.source}: {count} {noun} in the configuration", *error.problems)
+    # What a flag or a variable set has its own name, and is not in the file.
+    return [
+        problem
+        if problem.startswith(("--", "DSQLPROXY_"))
+        else f"{error.source}: {problem}"
+        for problem in error.problems
+    ]
 
 
 def _complain(*lines: str) -> None:

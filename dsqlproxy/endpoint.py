@@ -151,5 +151,7 @@ def _check_id(cluster: str, cluster_id: str) -> None:
     if _CLUSTER_ID.fullmatch(cluster_id.lower()):
         raise _refused(cluster, f"{subject}contains upper case")
     if len(cluster_id) != 26:
-        raise _refused(cluster, f"{subject}has {len(cluster_id)} characters, not 26")
+        count = len(cluster_id)
+        noun = "character" if count == 1 else "characters"
+        raise _refused(cluster, f"{subject}has {count} {noun}, not 26")
     raise _refused(cluster, f"{subject}contains other than a-z and 0-9")

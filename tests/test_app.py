@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import trustme
 
 from dsqlproxy.app import MAX_WAITING, Bound, Shutdown, Started
 from dsqlproxy.channel.channel import Channel
@@ -103,12 +104,15 @@ async def test_one_address_that_cannot_be_had_leaves_none_taken(
 async def test_what_cannot_work_is_refused_before_anything_begins(
     emulator: Emulator, tmp_path: Path
 ) -> None:
-    junk = tmp_path / "junk.pem"
-    junk.write_text("no certificate")
-    files = {"cert_file": str(junk), "key_file": str(junk)}
-    for settings in ({"ca_file": str(junk)}, {"client_tls": files}):
-        with pytest.raises(ConfigError, match=r"junk\.pem"):
-            async with running_proxy(emulator, **settings):
+    good = trustme.CA().issue_cert("x.example").private_key_and_cert_chain_pem
+    file = tmp_path / "changed.pem"
+    files = {"cert_file": str(file), "key_file": str(file)}
+    for settings in ({"ca_file": str(file)}, {"client_tls": files}):
+        good.write_to_path(str(file))
+        config = config_for(emulator, **settings)
+        file.write_text("no certificate")  # after the configuration was read
+        with pytest.raises(ConfigError, match=r"changed\.pem"):
+            async with running_proxy(emulator, config=config):
                 raise AssertionError("unreachable because the file is no PEM")
 
 
@@ -173,3 +177,50 @@ async def test_a_drain_that_goes_on_says_so(
         await busy.ask("begin")
         proxy.shutdown.request("SIGTERM")
         await until(lambda: proxy.log.getvalue().count("draining sessions=1") > 2)
+
+
+async def test_a_drain_that_has_to_wait_says_at_once_for_whom_and_how_long(
+    proxy: RunningProxy,
+) -> None:
+    async with RawClient.session(proxy) as busy, RawClient.session(proxy):
+        await busy.ask("begin")
+        proxy.shutdown.request("SIGTERM")
+        first = await logged(proxy, "draining reason")
+        assert first.endswith("draining reason=SIGTERM sessions=2 deadline=25.0")
+        assert "second" not in first
+        progress = await logged(proxy, "draining sessions")
+        assert "draining sessions=2 busy=1 deadline=25.0 " in progress
+        assert progress.endswith('hint="a second signal ends it now"')
+
+
+async def test_a_drain_that_runs_out_says_so(emulator: Emulator) -> None:
+    async with running_proxy(emulator, drain_timeout="100ms") as proxy:
+        async with RawClient.session(proxy) as busy, RawClient.session(proxy):
+            await busy.ask("begin")
+            proxy.shutdown.request("SIGTERM")
+            line = await logged(proxy, "drain timeout reached")
+        assert line.endswith("WARNING drain timeout reached sessions=1")
+
+
+async def test_a_drain_without_busy_sessions_is_only_begun_and_over(
+    emulator: Emulator,
+) -> None:
+    async with running_proxy(emulator, drain_timeout=0) as proxy:
+        async with RawClient.session(proxy) as client:
+            proxy.shutdown.request("SIGTERM")
+            await client.receive_rest()
+        await logged(proxy, "INFO stopped")
+        assert proxy.log.getvalue().count(" drain") == 1
+        await logged(proxy, r" INFO ending session=\w+ state=idle code=57P01$")
+        assert " WARNING " not in proxy.log.getvalue()
+
+
+async def test_the_end_of_the_busy_is_a_warning(emulator: Emulator) -> None:
+    async with (
+        running_proxy(emulator, drain_timeout=0) as proxy,
+        RawClient.session(proxy) as client,
+    ):
+        await client.ask("begin")
+        proxy.shutdown.request("SIGTERM")
+        line = await logged(proxy, "WARNING ending.*state=in_transaction.*57P01")
+        assert "detail" not in line

@@ -115,7 +115,7 @@ def test_a_file_that_is_no_mapping_is_refused(
 def test_bad_syntax_is_reported_with_line_and_column(
     file: Path, text: str, start: str
 ) -> None:
-    assert problem(file, text).startswith(start)
+    assert problem(file, text).startswith(f"{start}not valid YAML: ")
 
 
 def test_an_ipv6_address_without_quotes_gets_a_hint(file: Path) -> None:
@@ -123,7 +123,9 @@ def test_an_ipv6_address_without_quotes_gets_a_hint(file: Path) -> None:
 
 
 def test_control_characters_are_refused(file: Path) -> None:
-    assert "not allowed" in problem(file, "a: \x01")
+    found = problem(file, "a: \x01")
+    assert found.startswith("not valid YAML: ")
+    assert "not allowed" in found
 
 
 def test_nesting_without_end_is_refused(file: Path) -> None:

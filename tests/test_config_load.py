@@ -140,8 +140,45 @@ drain_timeout: -3
     assert by_path["listenerss"] == 'unknown key; did you mean "listeners"?'
     assert by_path["log.level"].endswith('did you mean "info"?')
     assert by_path["listeners[0].spares"].startswith("unknown key; accepted: ")
-    assert by_path["listeners[1].cluster"].startswith("is missing; accepted: Endpoint")
+    assert by_path["listeners[1].cluster"].startswith("is missing; accepted: endpoint")
     assert by_path["admin"] == "4 is not a mapping; accepted: the keys listen"
+
+
+def test_certificates_are_among_the_problems_that_come_at_once(
+    file: Path, tmp_path: Path
+) -> None:
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    found = problems(
+        file,
+        f"""
+listeners:
+  - {{cluster: {CLUSTER}, ca_file: {junk}, max_sessions: x}}
+  - cluster: {CLUSTER}
+    listen: "127.0.0.1:0"
+    client_tls: {{cert_file: {junk}, key_file: {junk}}}
+""",
+    )
+    assert paths(found) == [
+        "listeners[0].ca_file",
+        "listeners[0].max_sessions",
+        "listeners[1].client_tls",
+    ]
+    assert all("; accepted: " in problem for problem in found)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9090", "[::]:0"])
+def test_an_admin_listener_that_others_reach_is_mentioned(
+    file: Path, listen: str
+) -> None:
+    (note,) = load(file, f'{ONE}admin: {{listen: "{listen}"}}').notes
+    assert note.startswith(f"admin.listen: {listen} is not loopback; ")
+    assert "/sessions" in note
+
+
+@pytest.mark.parametrize("listen", ["off", '"[::1]:0"', "localhost:9090"])
+def test_an_admin_listener_of_this_machine_is_no_news(file: Path, listen: str) -> None:
+    assert load(file, f"{ONE}admin: {{listen: {listen}}}").notes == ()
 
 
 def test_the_first_place_of_an_address_is_named_by_its_double(file: Path) -> None:

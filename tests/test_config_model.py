@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import ValidationError
 
 from dsqlproxy.config.addresses import TcpAddress
@@ -130,7 +131,8 @@ def test_role_and_roles_exclude_each_other() -> None:
 @pytest.mark.parametrize("listen", ["0.0.0.0:5432", "[::]:5432", "db.example.com:1"])
 def test_trust_stays_on_this_machine_unless_allowed(listen: str) -> None:
     found = problems(ListenerConfig, cluster=CLUSTER, listen=listen)
-    assert "allow_remote_trust: true" in found["listen"]
+    assert "allow_remote_trust: true in the file" in found["listen"]
+    assert "DSQLPROXY_LISTENER_ALLOW_REMOTE_TRUST=true" in found["listen"]
     allowed = ListenerConfig(cluster=CLUSTER, listen=listen, allow_remote_trust=True)
     assert allowed.trusts_remote_clients
 
@@ -164,7 +166,8 @@ def test_client_tls_is_a_word(given: object, word: str) -> None:
 
 def test_client_tls_is_a_certificate_and_a_key(tmp_path: Path) -> None:
     file = tmp_path / "x.pem"
-    file.touch()
+    pair = trustme.CA().issue_cert("x.example").private_key_and_cert_chain_pem
+    pair.write_to_path(str(file))
     files = {"cert_file": str(file), "key_file": str(file)}
     listener = ListenerConfig(cluster=CLUSTER, client_tls=files)
     assert listener.client_tls == ClientCertificate(cert_file=file, key_file=file)
@@ -176,6 +179,11 @@ def test_client_tls_is_a_certificate_and_a_key(tmp_path: Path) -> None:
 def test_client_tls_is_nothing_else(given: object) -> None:
     with pytest.raises(ValidationError, match="accepted: off, auto, or a mapping"):
         ListenerConfig(cluster=CLUSTER, client_tls=given)
+
+
+def test_client_tls_that_is_on_is_told_apart_from_true() -> None:
+    found = problems(ListenerConfig, cluster=CLUSTER, client_tls=True)
+    assert "true (as YAML reads on and yes) is not a choice" in found["client_tls"]
 
 
 def test_half_a_certificate_is_refused(tmp_path: Path) -> None:

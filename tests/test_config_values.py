@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 def test_a_bare_off_is_the_word_where_off_is_a_choice() -> None:
     assert values.parse_choice(False, ("off", "auto")) == "off"
-    with pytest.raises(ValueError, match="false is not accepted here; accepted: a, b"):
+    with pytest.raises(ValueError, match="false is not a choice; accepted: a, b"):
         values.parse_choice(False, ("a", "b"))
 
 

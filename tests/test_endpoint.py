@@ -43,6 +43,7 @@ def test_regions_of_every_shape_are_read(region: str) -> None:
     ("cluster", "complaint"),
     [
         pytest.param("", "is empty", id="empty"),
+        pytest.param("x", "has 1 character, not 26", id="one character"),
         pytest.param(f" {HOST}", "white space", id="space before"),
         pytest.param(f"{HOST}\n", "white space", id="line feed after"),
         pytest.param(f"https://{HOST}", "URL", id="scheme"),

@@ -167,3 +167,10 @@ def test_close_reasons_are_words_for_metrics_and_logs() -> None:
     values = [str(reason) for reason in CloseReason]
     assert len(set(values)) == len(values)
     assert all(value.replace("_", "").isalpha() and value.islower() for value in values)
+
+
+def test_a_client_that_broke_the_protocol_is_told_so() -> None:
+    error = upstream_lost(follow(""), client_fault="unexpected length of a message")
+    assert error.sqlstate == "08006"
+    assert "broken the protocol: unexpected length" in error.detail
+    assert "60 minutes" not in error.detail

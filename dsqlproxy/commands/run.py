@@ -5,6 +5,8 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,10 +36,11 @@ Without a file, one listener is described by flags:
 A flag wins over the environment (DSQLPROXY_LISTENER_<KEY> and others), which
 wins over the file, which wins over the default.
 
-SIGTERM and SIGINT end it in order: no new sessions, idle ones end at once with
-SQLSTATE 57P01, busy ones when they become idle, all at drain_timeout. A second
-signal ends it at once. Exit codes: 0 after an orderly end, 1 failure, 2 bad
-usage or configuration, 130 or 143 when a second signal forced the end.
+SIGTERM, SIGINT and SIGHUP end it in order: no new sessions, idle ones end at
+once with SQLSTATE 57P01, busy ones when they become idle, all at
+drain_timeout. A second signal ends it at once. Exit codes: 0 after an orderly
+end, 1 failure, 2 bad usage or configuration, and when a second signal forced
+the end 128 plus its number: 130 for SIGINT, 143 for SIGTERM.
 """
 
 
@@ -91,9 +94,15 @@ def loop_factory(choice: str | None) -> Callable[[], asyncio.AbstractEventLoop] 
 
 @contextlib.contextmanager
 def forward_signals(shutdown: "Shutdown") -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into requests to end, on the running loop."""
+    """Turn SIGTERM, SIGINT and SIGHUP into requests to end, on the running loop.
+
+    SIGHUP comes when the terminal is closed; a program that was started by nohup
+    ignores it, and still does.
+    """
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, shutdown.request, number.name)
     try:
@@ -101,6 +110,17 @@ def forward_signals(shutdown: "Shutdown") -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def this_program() -> str:
+    """Give the word, or words, that start this program from any directory."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m dsqlproxy"
+    found = shutil.which(started.name)
+    if found and Path(found).resolve() == started.resolve():
+        return started.name
+    return shlex.quote(str(started.absolute()))
 
 
 def exit_code(shutdown: "Shutdown") -> int:

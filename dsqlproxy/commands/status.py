@@ -21,6 +21,7 @@ from dsqlproxy.ops.log_format import cut, visible
 HELP = """\
 Show the sessions of a running proxy: who is connected since when, what each
 is doing, and the bytes that its client has sent (IN) and was sent (OUT).
+Below them stands why the last login on a listener failed, if it did.
 
 The proxy is asked on its admin listener. Its address comes from --admin or
 --ready-file, else from DSQLPROXY_ADMIN_LISTEN, else from the file named by
@@ -31,6 +32,8 @@ sessions, ages in seconds. Exit code 1 when no proxy answers.
 """
 
 _MAX_CELL_CHARS: Final = 40
+_MAX_ADDRESS_CHARS: Final = 120
+"""More than any address has: it is written by the proxy, not by the client."""
 _RIGHT_ALIGNED: Final = frozenset({"AGE", "UPSTREAM", "IN", "OUT"})
 
 
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if sessions:
         sys.stdout.writelines(f"{line}\n" for line in table(sessions))
         print()
+    for line in failed_logins(readiness):
+        print(line)
     print(f"{address}: {summary(readiness, sessions)}")
     return 0
 
@@ -74,8 +79,22 @@ def summary(readiness: Answer, sessions: Iterable[Mapping[str, object]]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
     noun = "session" if total == 1 else "sessions"
     found = f"{total} {noun} ({counts})" if total else "no sessions"
-    how = "ready" if readiness.ok else f"not ready: {_cell(readiness.reason)}"
+    how = "ready" if readiness.ok else f"not ready: {visible(readiness.reason)}"
     return f"{how}, {found}"
+
+
+def failed_logins(readiness: Answer) -> list[str]:
+    """Say of each listener whose last login failed when that was, and why."""
+    listeners = readiness.body.get("listeners")
+    if not isinstance(listeners, dict):
+        return []
+    return [
+        f"last login on {visible(str(name))}: failed"
+        f" {age_text(facts.get('seconds_ago'))} ago,"
+        f" {visible(str(facts.get('sqlstate')))} {visible(str(facts.get('message')))}"
+        for name, facts in listeners.items()
+        if isinstance(facts, dict) and facts.get("last_login") == "failed"
+    ]
 
 
 def age_text(seconds: object) -> str:
@@ -110,7 +129,7 @@ def size_text(count: object) -> str:
 def _cells(session: Mapping[str, object]) -> dict[str, str]:
     return {
         "SESSION": _cell(session.get("id")),
-        "CLIENT": _cell(session.get("client")),
+        "CLIENT": _cell(session.get("client"), limit=_MAX_ADDRESS_CHARS),
         "USER": _cell(session.get("user")),
         "APPLICATION": _cell(session.get("application_name")),
         "LISTENER": _cell(session.get("listener")),
@@ -122,10 +141,10 @@ def _cells(session: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, *, limit: int = _MAX_CELL_CHARS) -> str:
     """Make a value fit for a terminal: a client chooses its application_name."""
     text = "" if value is None else str(value)
-    return visible(cut(text, _MAX_CELL_CHARS)) or "-"
+    return visible(cut(text, limit)) or "-"
 
 
 def _line(row: Mapping[str, str], widths: Mapping[str, int]) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dsqlproxy.commands import options
 from dsqlproxy.dsql import ADMIN_ROLE
-from dsqlproxy.errors import ConfigError
+from dsqlproxy.errors import ConfigError, TokenError
 
 if TYPE_CHECKING:
     from dsqlproxy.config import Config, ListenerConfig
@@ -85,11 +85,22 @@ def signing_request(listener: "ListenerConfig", role: str | None) -> "SigningReq
     )
 
 
+def _without_proxy(error: TokenError) -> TokenError:
+    """Give the same error with a hint for somebody who runs a command."""
+    from dsqlproxy.upstream.credential_errors import AFTERWARDS  # noqa: PLC0415
+
+    hint = error.hint.removesuffix(AFTERWARDS).rstrip()
+    hint = hint.replace("`profile`", "`--profile`")
+    return TokenError(error.message, detail=error.detail, hint=hint)
+
+
 async def _sign(profile: str | None, request: "SigningRequest") -> "Token":
     from dsqlproxy.upstream.tokens import TokenSource  # noqa: PLC0415
 
     source = TokenSource(profile=profile)
     try:
         return await source.sign(request)
+    except TokenError as error:
+        raise _without_proxy(error) from None
     finally:
         source.close()

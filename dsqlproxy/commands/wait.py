@@ -26,6 +26,11 @@ The proxy is asked on its admin listener. Its address comes from --admin or
 --ready-file, else from DSQLPROXY_ADMIN_LISTEN, else from the file named by
 --config or DSQLPROXY_CONFIG; else it is 127.0.0.1:9090. A ready
 file that does not exist yet is waited for.
+
+Ready means: it listens and is not about to end. The cluster is not dialled.
+One thing that clients have met counts as well: until a login has worked on a
+listener, one that is refused for want of credentials or rights (SQLSTATE
+class 28) makes the proxy not ready for 60 s.
 """
 
 FIRST_PAUSE_SECONDS: Final = 0.05

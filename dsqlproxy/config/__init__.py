@@ -3,7 +3,8 @@
 One file for each step: `file` reads YAML strictly, `overrides` adds environment and
 flags, `model` holds the sections with the rules that join their keys, `values`,
 `durations` and `addresses` read single settings, `problems` and `refusal` find the
-words for what is wrong, and `load` does all of it in order.
+words for what is wrong, `certificates` tries the files of certificates, and `load` does
+all of it in order.
 """
 
 from importlib import import_module

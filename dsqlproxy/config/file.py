@@ -119,12 +119,12 @@ def _read_text(path: Path) -> str:
 def _syntax_problem(error: yaml.YAMLError, text: str) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         reason = error.problem or error.context or "the syntax is wrong"
-        problem = f"{_where(error.problem_mark)}: {reason}"
+        problem = f"{_where(error.problem_mark)}: not valid YAML: {reason}"
     else:
-        problem = " ".join(str(error).split())
+        problem = f"not valid YAML: {' '.join(str(error).split())}"
     if _UNQUOTED_IPV6.search(text):
         problem += "; an address that begins with [ needs quotes"
-    return f"{problem}; accepted: YAML"
+    return problem
 
 
 def _where(mark: yaml.Mark) -> str:

@@ -4,7 +4,7 @@ Flag wins over environment, environment over file, file over default. Either the
 whole configuration is good or ConfigError names every problem that it has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +65,18 @@ def load_config(
     problems += duplicates(tree)
     if problems or config is None:
         raise ConfigError(problems, source=str(path) if path else "")
-    return LoadedConfig(config, path, tuple(unknown_variables(environ)))
+    notes = (*unknown_variables(environ), *_open_doors(config))
+    return LoadedConfig(config, path, notes)
+
+
+def _open_doors(config: Config) -> Iterator[str]:
+    """Say what the configuration shows to other machines."""
+    listen = config.admin.listen
+    if listen is not None and not listen.is_loopback:
+        yield (
+            f"admin.listen: {listen} is not loopback; whoever reaches it sees the "
+            "users and client addresses of all sessions, at /sessions"
+        )
 
 
 def json_schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ on the later one, which sees the earlier one if that was valid. So all problems 
 out at once, and none is only the consequence of another.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,14 +14,21 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainValidator,
     Tag,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from dsqlproxy.config.addresses import Address, TcpAddress
+from dsqlproxy.config.certificates import (
+    check_key_pair,
+    check_self_signing,
+    parse_authorities,
+)
 from dsqlproxy.config.refusal import did_you_mean, refused
 from dsqlproxy.config.values import (
     AdminListenAddress,
@@ -52,6 +60,11 @@ TlsNegotiation = Annotated[
 ]
 UnsupportedParameters = Annotated[
     Literal["drop", "pass"], BeforeValidator(one_of("drop", "pass"))
+]
+Authorities = Annotated[
+    Path,
+    PlainValidator(parse_authorities),
+    WithJsonSchema({"type": "string", "format": "path"}),
 ]
 ClientAuth = Annotated[Literal["trust"], BeforeValidator(one_of("trust"))]
 LogLevel = Annotated[
@@ -95,6 +108,11 @@ class ClientCertificate(Section):
         description="PEM file of the private key, without a passphrase."
     )
 
+    @model_validator(mode="after")
+    def _fits_its_key(self) -> "ClientCertificate":
+        check_key_pair(self.cert_file, self.key_file)
+        return self
+
 
 # Pydantic puts the tag of the form that was tried into the path of a problem; by
 # these names it is recognised there and left out.
@@ -106,11 +124,16 @@ def _client_tls_form(value: object) -> str:
 
 
 def _client_tls_word(value: object) -> str:
-    if value is False or value in ("off", "auto"):
-        return "off" if value is False else str(value)
+    if value is False or value == "off":
+        return "off"
+    if value == "auto":
+        check_self_signing()
+        return "auto"
+    # The file says on or yes where YAML, and so the message, says true.
+    how_read = "(as YAML reads on and yes) " if value is True else ""
     raise refused(
         value,
-        "is not client TLS",
+        f"{how_read}is not a choice",
         accepted="off, auto, or a mapping of cert_file and key_file"
         + did_you_mean(value, ("off", "auto")),
     )
@@ -177,7 +200,7 @@ class ListenerConfig(Section):
     server_name: HostName | None = _key(
         None, "Name to send as SNI and to verify. Default: the endpoint."
     )
-    ca_file: ReadableFile | None = _key(
+    ca_file: Authorities | None = _key(
         None, "PEM file of the authorities to trust. Default: those of the system."
     )
     tls_negotiation: TlsNegotiation = _key(
@@ -231,7 +254,8 @@ class ListenerConfig(Section):
             "is not loopback, and with client_auth trust whoever reaches it can use "
             "the cluster",
             accepted="a loopback address or a unix socket; any address with "
-            "allow_remote_trust: true",
+            "allow_remote_trust: true in the file, or "
+            "DSQLPROXY_LISTENER_ALLOW_REMOTE_TRUST=true",
         )
         raise _conflict(str(message), sibling="allow_remote_trust")
 

@@ -117,7 +117,7 @@ def _message(details: ErrorDetails, path: Path, origins: Mapping[Path, str]) -> 
             return f"{details['msg']}{note}"
         case "missing":
             field = _section(path[:-1]).model_fields[str(path[-1])]
-            return f"is missing; accepted: {(field.description or '').rstrip('.')}"
+            return f"is missing; accepted: {_in_sentence(field.description or '')}"
         case "extra_forbidden" | "invalid_key":
             keys = list(_section(path[:-1]).model_fields)
             near = did_you_mean(path[-1], keys)
@@ -130,6 +130,12 @@ def _message(details: ErrorDetails, path: Path, origins: Mapping[Path, str]) -> 
             raise AssertionError(
                 f"{kind} at {path} because a setting is not read by a reader of ours"
             )
+
+
+def _in_sentence(description: str) -> str:
+    """Take a description into the middle of a sentence; PEM stays PEM."""
+    text = description.rstrip(".")
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _section(path: Path) -> type[BaseModel]:

@@ -154,7 +154,7 @@ def parse_choice(value: object, choices: tuple[str, ...]) -> str:
         return word
     raise refused(
         value,
-        "is not accepted here",
+        "is not a choice",
         accepted=", ".join(choices) + did_you_mean(value, choices),
     )
 

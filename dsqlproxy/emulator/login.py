@@ -128,7 +128,8 @@ class Login:
             token, user=role, now=self._shared.wall_clock() + self._faults.skew
         )
         if isinstance(verdict, Refused):
-            logger.info("token refused reason=%s role=%r", verdict.reason, role)
+            fields = {"reason": verdict.reason, "role": role}
+            logger.info("token refused", extra={"fields": fields})
             raise LoginRefused(fatals.access_denied(verdict.explanation))
         if self._faults.expired_credentials:
             raise LoginRefused(fatals.access_denied(fatals.EXPIRED_CREDENTIALS_HINT))
@@ -183,7 +184,8 @@ class Login:
         except BackendRefused as refused:
             raise LoginRefused(self._reworded(refused, role)) from None
         except (OSError, DsqlProxyError) as error:
-            logger.warning("no way to PostgreSQL: %s", error)
+            fields = {"error": str(error)}
+            logger.warning("no way to PostgreSQL", extra={"fields": fields})
             raise LoginRefused(
                 fatals.fatal(_CANNOT_CONNECT, "the emulator has no way to PostgreSQL")
             ) from None
@@ -205,7 +207,8 @@ class Login:
             return fatals.TOO_MANY_CONNECTIONS
         if response.sqlstate != _REFUSED_BY_POSTGRES_FOR_ROLE:
             return response
-        logger.info("role refused role=%r message=%r", role, response.message)
+        fields = {"role": role, "message": response.message}
+        logger.info("role refused", extra={"fields": fields})
         if "does not exist" in response.message:
             return fatals.unknown_role(role)
         return fatals.unmapped_role(role)  # NOLOGIN, or pg_hba.conf

@@ -116,7 +116,8 @@ class Emulator:
             stack.push_async_callback(self._end_all)
             await self._listen(stack)
             self._exit_stack = stack.pop_all()
-        logger.info("emulator listening host=%s port=%d", self.host, self.port)
+        where = {"host": self.host, "port": self.port}
+        logger.info("emulator listening", extra={"fields": where})
         return self
 
     async def __aexit__(
@@ -148,7 +149,7 @@ class Emulator:
         Open sessions count the bytes and seconds of a new fault from now on.
         """
         fault = self._shared.faults.add(word)
-        logger.info("fault in force: %s", word)
+        logger.info("fault in force", extra={"fields": {"fault": word}})
         if fault in {Fault.RESET_AFTER, Fault.STALL_AFTER, Fault.CLOSE_AFTER}:
             for session in self._shared.sessions:
                 session.arm()

@@ -47,16 +47,17 @@ class Session:
         except LoginRefused as refused:
             response = refused.response
             self._shared.counts.logins_refused[response.sqlstate] += 1
-            logger.info(
-                "login refused sqlstate=%s message=%r hint=%r",
-                response.sqlstate,
-                response.message,
-                response.hint,
-            )
+            fields = {
+                "code": response.sqlstate,
+                "message": response.message,
+                "hint": response.hint,
+            }
+            logger.info("login refused", extra={"fields": fields})
             self._line.write(response.encode())
             await self._line.linger(_CLOSE_SECONDS)
         except (LoginAbandoned, OSError, TimeoutError) as error:
-            logger.debug("connection ended before its login: %s", error)
+            fields = {"error": str(error)}
+            logger.debug("connection ended before its login", extra={"fields": fields})
         finally:
             self._line.abort()
             await self._line.wait_closed()
@@ -100,9 +101,8 @@ class Session:
         shared = self._shared
         named = server_name is not None and server_name.lower() in shared.hosts
         if not named or shared.faults.no_cancel or not shared.sessions.find(request):
-            logger.info(
-                "cancel request not forwarded process_id=%d", request.process_id
-            )
+            fields = {"process_id": request.process_id}
+            logger.info("cancel request not forwarded", extra={"fields": fields})
             return
         async with asyncio.timeout(shared.login_timeout):
             await send_cancel(shared.backend, request)
@@ -121,7 +121,8 @@ class Session:
             self._set_timer(shared.session_limit)
             self._set_timer(shared.faults.close_after)
             ending = await self._pumps.run()
-            logger.info("session ended reason=%s", ending.name.lower())
+            fields = {"reason": ending.name.lower()}
+            logger.info("session ended", extra={"fields": fields})
             shared.sessions.discard(self)
             await self._part(ending)
         finally:

@@ -132,7 +132,7 @@ class Listener:
             bound.setblocking(False)
         except OSError as error:
             bound.close()
-            raise _cannot_listen(f"unix:{address.path}", error) from None
+            raise _cannot_listen(str(address), error) from None
         finally:
             os.umask(umask)
         status = path.stat()
@@ -175,6 +175,13 @@ def _remove_stale_socket(path: Path) -> None:
 
 
 def _cannot_listen(address: str, error: OSError) -> DsqlProxyError:
+    if error.errno == errno.EADDRINUSE and address.startswith("unix:"):
+        return DsqlProxyError(
+            f"cannot listen on {address}: the address is taken",
+            detail="Another process serves this socket, or the file is no socket of"
+            " ours to remove",
+            hint="Stop that process, or use another path",
+        )
     if error.errno == errno.EADDRINUSE:
         return DsqlProxyError(
             f"cannot listen on {address}: the address is taken",

@@ -34,8 +34,12 @@ def sqlstate_of(error: DsqlProxyError) -> str:
     return last_words(error).sqlstate
 
 
-def upstream_lost(tracker: Tracker) -> ConnectionLost:
-    """Say what a lost upstream means for what was under way."""
+def upstream_lost(tracker: Tracker, *, client_fault: str = "") -> ConnectionLost:
+    """Say what a lost upstream means for what was under way.
+
+    ``client_fault`` is what the client sent last, if it was not the protocol: a
+    server closes for that without a word.
+    """
     message = "the connection to the Aurora DSQL cluster was lost"
     if tracker.may_have_committed:
         return OutcomeUnknown(
@@ -45,7 +49,10 @@ def upstream_lost(tracker: Tracker) -> ConnectionLost:
             hint="Reconnect, and check whether the work took effect before you"
             " repeat it.",
         )
-    if tracker.outstanding:
+    if client_fault:
+        detail = f"It closed after the client had broken the protocol: {client_fault}."
+        hint = "This is a bug of the client or its driver."
+    elif tracker.outstanding:
         detail = "A statement was running; its outcome is unknown."
         hint = "Reconnect, and check whether it took effect before you repeat it."
     elif tracker.in_transaction:

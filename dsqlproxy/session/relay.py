@@ -73,6 +73,11 @@ class Relay:
         )
 
     @property
+    def client_fault(self) -> str:
+        """What the client sent that is not the protocol; empty if nothing."""
+        return self._client_pump.not_understood
+
+    @property
     def at_swap_point(self) -> bool:
         """Whether nothing is under way: by the tracker, and in both streams."""
         return (
@@ -188,6 +193,7 @@ class Relay:
             self._reason = (
                 CloseReason.UPSTREAM_ENDED if said_why else CloseReason.UPSTREAM_LOST
             )
+        self._spoken.set()  # no rest of a frame comes any more
         self.close(self._reason, error)
 
     def close(self, reason: CloseReason, error: Exception | None = None) -> None:

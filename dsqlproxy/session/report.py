@@ -1,6 +1,6 @@
 """What a session says of itself: log events, metrics, health, in one place."""
 
-from dsqlproxy.errors import ConnectionLost, DsqlProxyError
+from dsqlproxy.errors import ConnectionLost, DsqlProxyError, ShuttingDown
 from dsqlproxy.ops.metrics import CancelOutcome, connect_outcome
 from dsqlproxy.ops.sessions import SessionState
 from dsqlproxy.pgproto.startup import StartupMessage
@@ -94,9 +94,11 @@ class Report:
     def ended_with(self, error: DsqlProxyError, tracker: Tracker) -> None:
         """Note an error that ends a living session."""
         event = "upstream lost" if isinstance(error, ConnectionLost) else "ending"
-        self._log.warning(
-            event, state=doing(tracker), code=error.sqlstate, detail=error.detail
-        )
+        is_orderly = isinstance(error, ShuttingDown) and tracker.is_quiet
+        log = self._log.bind(state=doing(tracker), code=error.sqlstate)
+        if error.detail:
+            log = log.bind(detail=error.detail)
+        (log.info if is_orderly else log.warning)(event)
 
     def cancelled(
         self,

@@ -310,7 +310,9 @@ class Session:
         upstream = relay.upstream
         match ending.reason:
             case CloseReason.UPSTREAM_LOST:
-                error: DsqlProxyError | None = words.upstream_lost(relay.tracker)
+                error: DsqlProxyError | None = words.upstream_lost(
+                    relay.tracker, client_fault=relay.client_fault
+                )
             case CloseReason.MESSAGE_TOO_LARGE:
                 error = words.message_too_large()
             case CloseReason.SHUTTING_DOWN:

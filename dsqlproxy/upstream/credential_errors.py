@@ -10,7 +10,8 @@ from typing import Any
 
 from dsqlproxy.errors import TokenError
 
-_AFTERWARDS = "The proxy takes up the change without a restart."
+AFTERWARDS = "The proxy takes up the change without a restart."
+"""The end of some hints; a command that signs one token has nothing to restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,12 @@ class CredentialOrigin:
             return f"AWS profile {self.profile!r}"
         return "the usual AWS chain (environment, default profile, container, instance)"
 
+    @property
+    def subject(self) -> str:
+        """Name the source at the beginning of a sentence."""
+        name = str(self)
+        return name[0].upper() + name[1:]
+
     def command(self, words: str) -> str:
         """Give the ``aws`` command line for this profile, in backquotes."""
         suffix = "" if self.profile is None else f" --profile {self.profile}"
@@ -42,7 +49,7 @@ def explain(error: Exception, origin: CredentialOrigin) -> TokenError:
             return tell(error, origin)
     return TokenError(
         "could not sign a token",
-        detail=f"{origin} failed with {type(error).__name__}.",
+        detail=f"{origin.subject} failed with {type(error).__name__}.",
         hint=f"{origin.command('sts get-caller-identity')} shows the reason.",
     )
 
@@ -51,7 +58,7 @@ def too_slow(seconds: float, origin: CredentialOrigin) -> TokenError:
     """Say that the source of the credentials does not answer."""
     return TokenError(
         "no AWS credentials in time",
-        detail=f"{origin} did not answer within {seconds:g} s.",
+        detail=f"{origin.subject} did not answer within {seconds:g} s.",
         hint="Is there a way to AWS from here? "
         f"{origin.command('sts get-caller-identity')} should answer at once.",
     )
@@ -61,7 +68,7 @@ def needs_a_prompt(profile: str, origin: CredentialOrigin) -> TokenError:
     """Refuse a profile whose role asks for a code on the terminal."""
     return TokenError(
         "the AWS profile asks for an MFA code, which a proxy cannot type",
-        detail=f"{origin} leads to profile {profile!r}, which has mfa_serial.",
+        detail=f"{origin.subject} leads to profile {profile!r}, which has mfa_serial.",
         hint="Set `profile` to one without mfa_serial, for example one for "
         "`aws sso login`, or export temporary credentials.",
     )
@@ -72,7 +79,7 @@ def _no_credentials(_error: Exception, origin: CredentialOrigin) -> TokenError:
         "no AWS credentials",
         detail=f"Nothing was found in {origin}.",
         hint=f"Run {origin.command('configure')} or `aws sso login`, or set "
-        f"`profile`. {_AFTERWARDS}",
+        f"`profile`. {AFTERWARDS}",
     )
 
 
@@ -82,16 +89,17 @@ def _profile_missing(error: Exception, origin: CredentialOrigin) -> TokenError:
         f"there is no AWS profile {name!r}",
         detail="It is in neither the AWS configuration nor the credentials file.",
         hint="`aws configure list-profiles` lists them; set `profile`, or run "
-        f"`aws configure --profile {name}`. {_AFTERWARDS}",
+        f"`aws configure --profile {name}`. {AFTERWARDS}",
     )
 
 
 def _partial(error: Exception, origin: CredentialOrigin) -> TokenError:
-    missing = _named(error, "cred_var") or "a key"
+    missing = _named(error, "cred_var") or "secret key"
     return TokenError(
         "the AWS credentials are incomplete",
-        detail=f"{origin} has no {missing} (found in: {_named(error, 'provider')}).",
-        hint=f"Set it, or run {origin.command('configure')}. {_AFTERWARDS}",
+        detail=f"{origin.subject} has no {missing} "
+        f"(found in: {_named(error, 'provider')}).",
+        hint=f"Set {missing}, or run {origin.command('configure')}. {AFTERWARDS}",
     )
 
 
@@ -99,7 +107,7 @@ def _sso_expired(_error: Exception, origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "the AWS SSO session has expired or was never begun",
         detail=f"Tried: {origin}.",
-        hint=f"Run {origin.command('sso login')}. {_AFTERWARDS}",
+        hint=f"Run {origin.command('sso login')}. {AFTERWARDS}",
     )
 
 
@@ -107,7 +115,7 @@ def _login_expired(_error: Exception, origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "the AWS login session has expired or was never begun",
         detail=f"Tried: {origin}.",
-        hint=f"Run {origin.command('login')}. {_AFTERWARDS}",
+        hint=f"Run {origin.command('login')}. {AFTERWARDS}",
     )
 
 
@@ -119,7 +127,8 @@ def _token_retrieval(error: Exception, origin: CredentialOrigin) -> TokenError:
 def _crt_missing(_error: Exception, origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "the AWS profile needs a package that is not installed",
-        detail=f"{origin} uses `aws login`, which needs botocore's extra `crt`.",
+        detail=f"{origin.subject} uses `aws login`, which needs botocore's extra "
+        "`crt`.",
         hint='Run `pip install "botocore[crt]"` where the proxy is installed.',
     )
 
@@ -137,7 +146,7 @@ def _bad_configuration(error: Exception, origin: CredentialOrigin) -> TokenError
         "the AWS configuration cannot be used",
         detail=f"Tried: {origin}; {reason}.",
         hint=f"Correct it in the AWS configuration file; "
-        f"{origin.command('configure list')} shows what is found. {_AFTERWARDS}",
+        f"{origin.command('configure list')} shows what is found. {AFTERWARDS}",
     )
 
 
@@ -145,7 +154,7 @@ def _retrieval_failed(error: Exception, origin: CredentialOrigin) -> TokenError:
     provider = _named(error, "provider") or "a source of credentials"
     return TokenError(
         "the AWS credentials could not be fetched",
-        detail=f"{origin} uses {provider}, which failed.",
+        detail=f"{origin.subject} uses {provider}, which failed.",
         hint=f"{origin.command('sts get-caller-identity')} shows the reason.",
     )
 
@@ -153,8 +162,9 @@ def _retrieval_failed(error: Exception, origin: CredentialOrigin) -> TokenError:
 def _process_failed(_error: Exception, origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "the AWS credentials could not be fetched",
-        detail=f"{origin} names a program or a file that does not exist, cannot be "
-        "used or gave no valid answer (credential_process, web_identity_token_file).",
+        detail=f"{origin.subject} names a program or a file that does not exist, "
+        "cannot be used or gave no valid answer (credential_process, "
+        "web_identity_token_file).",
         hint=f"{origin.command('sts get-caller-identity')} shows the reason.",
     )
 
@@ -169,12 +179,12 @@ def _refused_by_aws(error: Exception, origin: CredentialOrigin) -> TokenError:
     if "Expired" in code:
         return TokenError(
             "the AWS credentials have expired",
-            detail=f"{origin}: AWS answered {code} to {operation}.",
-            hint=f"Run {origin.command('sso login')}, or renew the keys. {_AFTERWARDS}",
+            detail=f"{origin.subject}: AWS answered {code} to {operation}.",
+            hint=f"Run {origin.command('sso login')}, or renew the keys. {AFTERWARDS}",
         )
     return TokenError(
         f"AWS refused {operation}",
-        detail=f"{origin}: AWS answered {code}.",
+        detail=f"{origin.subject}: AWS answered {code}.",
         hint="Check the role's trust policy and the permissions of its source; "
         f"{origin.command('sts get-caller-identity')} should succeed.",
     )
@@ -183,7 +193,7 @@ def _refused_by_aws(error: Exception, origin: CredentialOrigin) -> TokenError:
 def _unreachable(_error: Exception, origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "AWS could not be reached to fetch credentials",
-        detail=f"{origin} needs a call to AWS, which was not answered.",
+        detail=f"{origin.subject} needs a call to AWS, which was not answered.",
         hint="Check the network, a proxy variable such as HTTPS_PROXY, and "
         f"{origin.command('sts get-caller-identity')}.",
     )

@@ -23,9 +23,17 @@ def with_advice(error: UpstreamRejected, *, role: str) -> UpstreamRejected:
     return UpstreamRejected(
         error.message,
         fields=error.fields,
-        detail=advice if has_hint else error.detail,
+        detail=_as_detail(advice, error) if has_hint else error.detail,
         hint="" if has_hint else advice,
     )
+
+
+def _as_detail(advice: str, error: UpstreamRejected) -> str:
+    """Put advice so that it reads as the explanation that a DETAIL is."""
+    if not advice or advice.startswith("The "):
+        return advice
+    refused = "token" if is_access_denied(error) else "login"
+    return f"The cluster refused the {refused}: {advice[0].lower()}{advice[1:]}"
 
 
 def _advice(said: str, role: str) -> str:

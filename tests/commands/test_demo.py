@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 from dsqlproxy.commands import demo
 from tests.end_to_end.wire import until
 from tests.kit.processes import Program, program
+
+ANY_PORT = ("--listen", "127.0.0.1:0")
 
 
 def processes_of(demo: Program) -> list[str]:
@@ -62,7 +65,7 @@ async def run(command: str, **variables: str) -> str:
     return output.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_what_it_prints_works_and_nothing_is_left(
     short_path: Path, number: signal.Signals
 ) -> None:
@@ -86,6 +89,8 @@ async def test_what_it_prints_works_and_nothing_is_left(
             assert await cursor.fetchone() == ("admin",)
         status = printed(running, r"http://\S+/sessions$")
         assert str(running.ready["admin"]["port"]) in status
+        line = printed(running, r"^  status .*$").removeprefix("status").strip()
+        assert "no sessions" in await run(line)
         assert processes_of(running)
         running.send(number)
         assert await running.wait() == 0
@@ -110,6 +115,50 @@ async def test_a_signal_at_any_time_of_its_start_leaves_nothing(
             assert await running.wait() in {0, -signal.SIGTERM}
         assert processes_of(running) == []
         assert list((short_path / "tmp").iterdir()) == [], running.errors
+
+
+async def test_it_does_not_wait_long_for_a_statement(short_path: Path) -> None:
+    async with program("demo", *ANY_PORT, directory=short_path) as running:
+        connection = await psycopg.AsyncConnection.connect(running.dsn)
+        async with connection, asyncio.TaskGroup() as group:
+            asked = group.create_task(ended_in(connection, "select pg_sleep(60)"))
+            await until(lambda: "active" in sessions_of(running))
+            running.send(signal.SIGINT)
+            async with asyncio.timeout(8):
+                assert await running.wait() == 0
+                assert await asked == "57P01"
+    assert list((short_path / "tmp").iterdir()) == []
+
+
+async def ended_in(
+    connection: "psycopg.AsyncConnection[tuple[object, ...]]", statement: str
+) -> str | None:
+    """Give the SQLSTATE with which a statement fails."""
+    try:
+        await connection.execute(statement)
+    except psycopg.Error as error:
+        return error.sqlstate
+    return None
+
+
+def sessions_of(running: Program) -> str:
+    """Give what the proxy says of its sessions."""
+    with urllib.request.urlopen(f"http://{running.admin}/sessions") as answer:
+        return str(answer.read())
+
+
+async def test_on_a_unix_socket_it_has_no_line_for_jdbc(short_path: Path) -> None:
+    async with program(
+        "demo", "--listen", f"unix:{short_path}", directory=short_path
+    ) as running:
+        assert "jdbc" not in running.output
+        variables = printed(running, r"^  export .*$")
+        assert f"PGHOST={short_path} PGPORT=5432 " in variables
+        psql = printed(running, r"^  \S*psql -h .*$")
+        if shutil.which(shlex.split(psql)[0]):
+            assert "42" in await run(f"{psql} -Atc 'select 6 * 7'")
+        running.send(signal.SIGTERM)
+        assert await running.wait() == 0
 
 
 async def test_a_second_signal_ends_it_by_force_and_leaves_nothing(
@@ -146,7 +195,12 @@ async def test_a_taken_port_is_told_with_the_way_out(short_path: Path) -> None:
 
 
 async def test_bad_flags_are_bad_usage(tmp_path: Path) -> None:
-    for words in (("--session-limit", "soon"), ("--listen", "here"), ("--fault", "x")):
+    for words in (
+        ("--session-limit", "soon"),
+        ("--session-limit", "0"),
+        ("--listen", "here"),
+        ("--fault", "x"),
+    ):
         async with program(
             "demo", *words, directory=tmp_path, is_ready=False
         ) as running:

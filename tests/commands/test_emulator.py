@@ -2,6 +2,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from dsqlproxy.commands import emulator as command
 from dsqlproxy.emulator.backend import BackendAddress
 from dsqlproxy.emulator.faults import Fault
 from dsqlproxy.errors import ConfigError, DsqlProxyError
+from tests.kit.processes import NO_CREDENTIALS
 
 KEYS = [
     "host",
@@ -67,7 +70,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory.rmdir()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_leaves_nothing(
     tmp_path: Path, temporary: Path, number: signal.Signals
 ) -> None:
@@ -89,9 +92,84 @@ def test_a_signal_ends_it_and_leaves_nothing(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_taken_port_is_said(temporary: Path) -> None:
-    import socket  # noqa: PLC0415 - for this test alone
+def blocks(printed: str) -> Iterator[str]:
+    """Give the indented lines, which are there to be pasted."""
+    for line in printed.splitlines():
+        if line.startswith("  "):
+            yield line
 
+
+def test_what_it_prints_can_be_pasted(temporary: Path) -> None:
+    with running(temporary=temporary) as process:
+        assert process.stdout is not None
+        printed = ""
+        while "--cluster" not in printed:
+            printed += process.stdout.readline()
+        pasted = "\n".join(blocks(printed))
+        assert pasted.count("export AWS_ACCESS_KEY_ID=") == 1
+        environment = {
+            **os.environ,
+            **NO_CREDENTIALS,
+            "AWS_SESSION_TOKEN": "of another key",
+            "DSQLPROXY_LISTENER_LISTEN": "127.0.0.1:0",
+            "DSQLPROXY_ADMIN_LISTEN": "127.0.0.1:0",
+        }
+        with subprocess.Popen(  # noqa: S603 - it is what is tested
+            ["/bin/sh", "-c", pasted],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        ) as proxy:
+            try:
+                assert proxy.stderr is not None
+                listening = json.loads(proxy.stderr.readline())
+                host, _, port = listening["address"].rpartition(":")
+                with psycopg.connect(
+                    host=host, port=port, user="anyone", dbname="postgres"
+                ) as connection:
+                    found = connection.execute("select current_user").fetchone()
+                assert found == ("admin",)
+            finally:
+                os.killpg(proxy.pid, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_a_backend_that_cannot_be_reached_is_said(temporary: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    backends = {f"//{address}": address, "///?host=/nowhere": "/nowhere/.s.PGSQL.5432"}
+    for words, where in backends.items():
+        for rules in ("dsql", "off"):
+            flags = ("--backend", f"postgresql:{words}", "--rules", rules)
+            with running(*flags, temporary=temporary) as process:
+                _, errors = process.communicate(timeout=20)
+                assert process.returncode == 1
+                assert f"--backend cannot be reached at {where}: " in errors
+                assert "Errno" not in errors
+                assert "superuser" not in errors
+                assert "Check that it runs" in errors
+    assert list(temporary.iterdir()) == []
+
+
+def test_its_log_has_fields_and_a_level(temporary: Path) -> None:
+    with running("--log-format", "json", temporary=temporary) as process:
+        assert process.stderr is not None
+        event = json.loads(process.stderr.readline())
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert event["event"] == "emulator listening"
+    assert event["host"] == "127.0.0.1"
+    assert isinstance(event["port"], int)
+    with running("--log-level", "warning", temporary=temporary) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=20)[1] == ""
+
+
+def test_a_taken_port_is_said(temporary: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with running("--listen", address, temporary=temporary) as process:
@@ -162,3 +240,4 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DsqlProxyError, match="not installed") as refused:
         command.run(parse())
     assert "dsqlproxy[emulator]" in refused.value.hint
+    assert "'.[emulator]'" in refused.value.hint

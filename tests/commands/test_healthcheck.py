@@ -4,11 +4,13 @@ import argparse
 import asyncio
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
-from dsqlproxy.commands import healthcheck
+from dsqlproxy.commands import healthcheck, wait
 from dsqlproxy.errors import DsqlProxyError
+from dsqlproxy.ops.health import REFUSAL_SECONDS
 from tests.commands.kit import admin_of, run_command
 from tests.ops.test_admin import running
 
@@ -46,6 +48,13 @@ async def test_a_health_check_imports_nothing_heavy() -> None:
         text=True,
     )
     assert found.stdout == "\n"
+
+
+@pytest.mark.parametrize("command", [healthcheck, wait], ids=["healthcheck", "wait"])
+def test_the_manual_says_when_a_refused_login_counts(command: ModuleType) -> None:
+    assert f"class 28) makes the proxy not ready for {REFUSAL_SECONDS:g} s" in (
+        command.HELP
+    )
 
 
 def test_the_manual_fits_the_terminal() -> None:

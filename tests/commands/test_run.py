@@ -1,16 +1,20 @@
 """`dsqlproxy run` as a process: what it writes, how it ends, what it leaves."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 import yaml
 
+from dsqlproxy.app import Shutdown
+from dsqlproxy.commands import run
 from dsqlproxy.emulator.server import Emulator
 from tests.end_to_end.conftest import emulator, postgres
 from tests.end_to_end.wire import until
@@ -35,7 +39,7 @@ def left_by(proxy: Program) -> list[str]:
     return left + ([str(proxy.ready_file)] if proxy.ready_file.exists() else [])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_it_serves_until_a_signal_and_leaves_nothing(
     emulator: Emulator, tmp_path: Path, loop: str, number: signal.Signals
@@ -68,7 +72,8 @@ async def test_it_serves_until_a_signal_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("second", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+    ("second", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
 )
 async def test_a_second_signal_ends_it_by_force(
     emulator: Emulator, tmp_path: Path, second: signal.Signals, code: int
@@ -82,8 +87,49 @@ async def test_a_second_signal_ends_it_by_force(
         await until(lambda: '"draining"' in proxy.errors)
         proxy.send(second)
         assert await proxy.wait() == code
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            await connection.execute("select 1")
         await connection.close()
     assert left_by(proxy) == []
+
+
+async def test_nohup_keeps_it_from_ending_with_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, shutdown = asyncio.get_running_loop(), Shutdown()
+    added: list[int] = []
+    monkeypatch.setattr(
+        loop, "add_signal_handler", lambda number, *_: added.append(number)
+    )
+    monkeypatch.setattr(loop, "remove_signal_handler", lambda _: True)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with run.forward_signals(shutdown):
+            assert added == [signal.SIGTERM, signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with run.forward_signals(shutdown):
+        assert added[2:] == [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+def test_the_manual_fits_the_terminal() -> None:
+    assert max(map(len, run.HELP.splitlines())) <= 78
+
+
+def test_it_is_named_as_it_can_be_started_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "my bin" / "dsqlproxy"
+    script.parent.mkdir()
+    script.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["my bin/dsqlproxy", "demo"])
+    assert run.this_program() == f"'{script}'"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert run.this_program() == "dsqlproxy"
+    monkeypatch.setattr("sys.argv", ["/x/dsqlproxy/__main__.py", "demo"])
+    assert run.this_program() == f"{sys.executable} -m dsqlproxy"
 
 
 async def test_a_drain_that_runs_out_is_a_clean_end(

@@ -7,7 +7,13 @@ from hypothesis import given, strategies as st
 
 from dsqlproxy.commands import status
 from dsqlproxy.commands.admin_client import Answer
-from dsqlproxy.commands.status import age_text, size_text, summary, table
+from dsqlproxy.commands.status import (
+    age_text,
+    failed_logins,
+    size_text,
+    summary,
+    table,
+)
 from dsqlproxy.errors import DsqlProxyError
 from tests.commands.kit import admin_of, run_command
 from tests.ops import test_admin
@@ -87,6 +93,45 @@ def test_the_summary_counts_states() -> None:
     assert summary(READY, []) == "ready, no sessions"
     unready = Answer(ok=False, body={"reason": "draining: SIGTERM"})
     assert summary(unready, []) == "not ready: draining: SIGTERM, no sessions"
+
+
+def test_a_reason_is_told_to_its_end() -> None:
+    reason = "no login has worked yet on main, orders, billing, reports, archive, other"
+    unready = Answer(ok=False, body={"reason": reason})
+    assert summary(unready, []) == f"not ready: {reason}, no sessions"
+
+
+def test_an_address_is_shown_to_its_end() -> None:
+    address = "[fe80:1111:2222:3333:4444:5555:6666:7777%eth0]:50312"
+    assert address in table([{**SESSION, "client": address}])[1]
+
+
+def test_a_login_that_failed_last_is_told_with_its_reason() -> None:
+    failed = {
+        "last_login": "failed",
+        "seconds_ago": 5.2,
+        "sqlstate": "08001",
+        "message": "could not resolve\nx.dsql.us-east-1.on.aws",
+    }
+    listeners = {"main": failed, "good": {"last_login": "ok"}, "new": {}}
+    assert failed_logins(Answer(ok=True, body={"listeners": listeners})) == [
+        "last login on main: failed 5s ago,"
+        " 08001 could not resolve\\nx.dsql.us-east-1.on.aws"
+    ]
+    assert failed_logins(READY) == []
+
+
+async def test_people_are_told_of_a_login_that_failed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(test_admin, "ROWS", [])
+    async with running() as proxy:
+        proxy.health.note_listening()
+        proxy.health.note_login_failure("main", sqlstate="08001", message="no way")
+        assert await run_command(status, *admin_of(proxy)) == 0
+    told, line = capsys.readouterr().out.splitlines()
+    assert told == "last login on main: failed 0s ago, 08001 no way"
+    assert line == f"{proxy.address}: ready, no sessions"
 
 
 async def test_people_get_a_table_and_a_summary(

@@ -126,3 +126,6 @@ def test_missing_credentials_are_a_failure_with_a_hint(
     assert len(lines) > 1
     assert all(line.startswith("dsqlproxy: ") for line in lines)
     assert "aws configure" in printed.err
+    assert "`--profile`" in printed.err
+    assert "`profile`" not in printed.err
+    assert "without a restart" not in printed.err

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,13 +203,17 @@ class Program:
             if found is None or Path(found) == path:
                 pytest.skip(f"no {name} is installed on this system")
             path = Path(found)
-        return cls(path, {**_quiet_environment(), **served.proxy.environment()})
+        return cls.at(path, served.proxy.environment())
 
     @classmethod
     def python(cls, served: Served) -> "Program":
         """Give this Python, for a client in a process of its own."""
-        environment = {**_quiet_environment(), **served.proxy.environment()}
-        return cls(Path(sys.executable), environment)
+        return cls.at(Path(sys.executable), served.proxy.environment())
+
+    @classmethod
+    def at(cls, path: Path, environment: Mapping[str, str]) -> "Program":
+        """Give a program that is led to a server by these variables alone."""
+        return cls(path, {**_quiet_environment(), **environment})
 
     def through(self, served: Served) -> "Program":
         """Give the same program on the way through another proxy."""

@@ -80,7 +80,10 @@ def test_a_living_socket_is_kept(path: Path) -> None:
         alive.bind(str(path))
         alive.listen()
         inode = path.stat().st_ino
-        assert "taken" in refusal(UnixAddress(str(path))).message
+        error = refusal(UnixAddress(str(path)))
+        assert "taken" in error.message
+        assert "another path" in error.hint
+        assert "127.0.0.1" not in str(error)
         assert path.stat().st_ino == inode
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))

@@ -79,5 +79,12 @@ def test_the_source_is_named() -> None:
     assert "AWS profile 'dev'" in too_slow(8.0, DEV).detail
 
 
+def test_a_detail_that_begins_with_the_source_begins_like_a_sentence() -> None:
+    error = aws.PartialCredentialsError(provider="env", cred_var="AWS_SECRET")
+    told = explain(error, CHAIN)
+    assert told.detail.startswith("The usual AWS chain (environment, ")
+    assert told.hint.startswith("Set AWS_SECRET, or run `aws configure`")
+
+
 def test_command_has_no_profile_where_none_is_set() -> None:
     assert "`aws sso login`" in explain(aws.SSOError(), CHAIN).hint

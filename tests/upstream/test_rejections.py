@@ -49,6 +49,17 @@ def test_advice_takes_the_place_that_the_cluster_left() -> None:
     assert not hinted.hint
 
 
+def test_advice_in_the_place_of_a_detail_reads_as_an_explanation() -> None:
+    hinted = with_advice(rejected(DENIED, "not authorized"), role="admin")
+    assert hinted.detail.startswith("The cluster refused the token: allow dsql:")
+    late = with_advice(rejected(DENIED, "Signature expired: …"), role="admin")
+    assert late.detail.startswith("The token was signed for this login, ")
+    busy = with_advice(rejected("Rate exceeded", "later"), role="admin")
+    assert busy.detail == "The cluster refused the login: try again in some seconds."
+    unknown = with_advice(rejected("something new", "hint"), role="admin")
+    assert unknown.detail == ""
+
+
 def test_fields_stay_as_they_were_sent() -> None:
     error = rejected(DENIED, "Signature expired: …")
     assert with_advice(error, role="admin").fields == error.fields

@@ -173,7 +173,7 @@ async def test_credentials_that_were_given_are_named_in_an_error(
         raise RuntimeError(SECRET)
 
     monkeypatch.setattr(source, "_build_client", fail)
-    with pytest.raises(TokenError, match="the credentials given") as caught:
+    with pytest.raises(TokenError, match="The credentials given") as caught:
         await source.sign(request())
     assert SECRET not in str(caught.value)
 
