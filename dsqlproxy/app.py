@@ -49,7 +49,7 @@ PROGRESS_SECONDS = 5.0
 """How often a drain that goes on says how many sessions are left."""
 
 MAX_WAITING = 2000
-"""Connections that have not sent their startup packet, on all listeners together.
+"""Connections that have no session (yet, or no more), on all listeners together.
 
 Twice the default of ``max_sessions``: a pool that opens all at once fits in, and
 with the usual limit of 4,096 open files the living sessions keep theirs.
@@ -288,7 +288,8 @@ class Proxy:
         if self._group is None:
             channel.abort()
             return
-        waiting = len(self._sessions) - len(self._open_sessions)
+        admitted = sum(len(each.admitted) for each in self._services.values())
+        waiting = len(self._sessions) - admitted
         if waiting >= MAX_WAITING:
             # Whoever opens connections and says nothing must not use up the files.
             self._log.warning("too many connections before login", waiting=waiting)

@@ -108,7 +108,8 @@ LOST = [
         "Q <CY >Q", "08006", "outcome is unknown", id="a query in a transaction"
     ),
     pytest.param("Q <G >d", "08006", "outcome is unknown", id="COPY IN"),
-    pytest.param("F", "08006", "outcome is unknown", id="a function call"),
+    pytest.param("F", "08007", "committed", id="a function call"),
+    pytest.param("W", "08007", "committed", id="an INSERT that commits by itself"),
     pytest.param("K", "08007", "committed", id="COMMIT"),
     pytest.param("PBES", "08007", "committed", id="Execute and Sync"),
     pytest.param("Q <C", "08007", "committed", id="done, not ready"),

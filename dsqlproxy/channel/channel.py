@@ -120,7 +120,12 @@ class Channel(asyncio.Protocol):
         """Send; silently nothing when the connection is gone."""
         transport = self._transport
         if transport is not None and not self._has_ended_writing and data:
-            transport.write(data if self._tls is None else self._tls.encrypt(data))
+            try:
+                sent = data if self._tls is None else self._tls.encrypt(data)
+            except ssl.SSLError as error:  # its TLS broke on what the peer sent
+                self._fail(error)
+            else:
+                transport.write(sent)
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was written."""
@@ -194,7 +199,9 @@ class Channel(asyncio.Protocol):
         self._say_goodbye()
         self._has_ended_writing = True
         if transport.can_write_eof():
-            transport.write_eof()
+            # asyncio's raises where the peer has reset the connection meanwhile.
+            with contextlib.suppress(OSError):
+                transport.write_eof()
 
     def close(self) -> None:
         """Send what is buffered, say goodbye in TLS, close; idempotent."""

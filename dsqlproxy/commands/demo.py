@@ -119,8 +119,8 @@ async def _demonstrate(
             )
 
             def announce(started: "Started") -> None:
-                write(started.as_dict())
                 _print_welcome(started, emulator, postgres, args.session_limit)
+                write(started.as_dict())
 
             await proxy.run(shutdown, on_started=announce)
     if sys.stdout.isatty():

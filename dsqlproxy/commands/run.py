@@ -72,8 +72,24 @@ def run(args: argparse.Namespace) -> int:
                 )
             return exit_code(shutdown)
 
+        raise_file_limit()
         with asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner:
             return runner.run(serve())
+
+
+def raise_file_limit() -> None:
+    """Raise the soft limit of open files to the hard one.
+
+    A session has two sockets, and the usual soft limit of 1,024 would end a proxy
+    at half of the default max_sessions.
+    """
+    try:
+        import resource  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower true limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def loop_factory(choice: str | None) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -19,6 +19,7 @@ def context_from_files(cert_file: Path, key_file: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols([ALPN])
+    context.options |= ssl.OP_NO_RENEGOTIATION
     try:
         # A key with a pass phrase must not make a daemon ask on the terminal.
         context.load_cert_chain(cert_file, key_file, password=lambda: "")

@@ -103,6 +103,8 @@ class Listener:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             # For a quick restart; unlike SO_REUSEPORT it cannot share a port.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Inherited by what is accepted: a client that vanished is noticed.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             bound.setblocking(False)
             try:
                 bound.bind((target[0], port, *target[2:]))

@@ -8,9 +8,10 @@ direction. DataRow and CopyData from a server are left out: nobody counts them.
 from typing import Final
 
 from dsqlproxy.pgproto.codes import BackendType, FrontendType, TransactionStatus
-from dsqlproxy.pgproto.framing import SILENT, Symbols
+from dsqlproxy.pgproto.framing import BODY_BYTES, SILENT, Symbols
 
-QUERY_COMMIT: Final = ord("K")  # a Query that begins with COMMIT or END
+QUERY_WRITE: Final = ord("W")  # a Query that may write, and commits by itself
+QUERY_COMMIT: Final = ord("K")  # a Query that may be, or contain, a COMMIT
 READY_IDLE: Final = ord("Z")
 READY_IN_TRANSACTION: Final = ord("Y")
 READY_FAILED: Final = ord("X")
@@ -28,18 +29,29 @@ _READY: Final = {
 
 _FATAL_FIELDS: Final = frozenset((b"SFATAL", b"VFATAL", b"SPANIC", b"VPANIC"))
 
-_LONGEST_COMMIT: Final = 64
-"""Bytes of a Query above which it is not looked at: a COMMIT is short."""
-
-_MAY_BEGIN_COMMIT: Final = frozenset(b"cCeE \t\r\n\f\v")
+_READS: Final = frozenset(
+    b"SELECT SHOW SET START BEGIN RESET ROLLBACK ABORT EXPLAIN VALUES TABLE".split()
+)
+_WRITES: Final = frozenset(
+    b"INSERT UPDATE DELETE WITH COPY CREATE DROP ALTER GRANT REVOKE CALL".split()
+)
+_FIRST_WORD: Final = 12
+"""Bytes that hold the first word of a statement, and the character after it."""
 
 
 def _query(data: bytes, start: int, end: int) -> bytes:
-    if end - start < _LONGEST_COMMIT and data[start] in _MAY_BEGIN_COMMIT:
-        first_word = data[start:end].lstrip()[:6].upper()
-        if first_word.startswith((b"COMMIT", b"END")):
-            return b"K"
-    return b"Q"
+    """Say what a lost answer to a Query may hide, by how its text begins.
+
+    Where that is not sure (a comment before it, a second statement), the worst.
+    Only `BODY_BYTES` are looked at: more is not kept of one that came in parts.
+    """
+    seen = data[start : min(end, start + BODY_BYTES)].rstrip(b"\0 \n;")
+    if b";" in seen:
+        return b"K"
+    word = seen[:_FIRST_WORD].split(maxsplit=1)[:1]
+    if not word or word[0].upper() in _READS:
+        return b"Q"
+    return b"W" if word[0].upper() in _WRITES else b"K"
 
 
 def _ready(data: bytes, start: int, end: int) -> bytes:

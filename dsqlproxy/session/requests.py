@@ -25,6 +25,7 @@ from dsqlproxy.pgproto.script import (
     COMMITTED,
     ERROR_FATAL,
     QUERY_COMMIT,
+    QUERY_WRITE,
     READY_STATUS,
 )
 
@@ -34,10 +35,12 @@ the queue is a value that is copied, which at this length takes 20 ms in all."""
 
 _EXTENDED: Final = frozenset(b"PBDEC")
 LEAVES_NO_PORTAL: Final = frozenset(b"PDC")
-ANSWERED_BY_READY: Final = frozenset(b"SQFK")
+ANSWERED_BY_READY: Final = frozenset(b"SQFKW")
 MARKERS: Final = frozenset(b"dcf")
 _COPY_ENDS: Final = frozenset(b"cf")
-_RUN_STATEMENTS: Final = (b"E", b"Q", b"K")
+_RUN_STATEMENTS: Final = (b"E", b"Q", b"K", b"W")
+
+_NEEDS_CARE: Final = frozenset((*b"dcf", FrontendType.TERMINATE))
 
 _COPY_DATA: Final = int(FrontendType.COPY_DATA)
 _EXECUTE: Final = int(FrontendType.EXECUTE)
@@ -65,23 +68,57 @@ class State(NamedTuple):
 
 def after_sent(state: State, script: bytes) -> State:
     """Give the state after client frames that have been forwarded."""
-    for symbol in _heard(state, script):
-        if symbol in _EXTENDED:
-            if not state.skipping:
-                state = state._replace(
-                    queue=state.queue + bytes((symbol,)),
-                    since_sync=_with(state.since_sync, symbol),
-                )
-        elif symbol == _SYNC:
-            state = _sync_sent(state)
-        elif symbol in ANSWERED_BY_READY:
-            if not state.skipping:
-                queue = state.queue + bytes((symbol,))
-                state = state._replace(queue=queue, since_sync=b"")
-        elif symbol in MARKERS:
-            state = _copy_sent(state, symbol)
-        elif symbol == FrontendType.TERMINATE:
-            state = state._replace(client_terminated=True)
+    script = _heard(state, script)
+    if state.desynced:
+        return _after_unread(state, script)
+    if not (state.in_copy or state.skipping or _NEEDS_CARE.intersection(script)):
+        return _limited(_queued(state, script))
+    for position, symbol in enumerate(script):
+        state = _sent(state, symbol)
+        if state.desynced:
+            return _after_unread(state, script[position + 1 :])
+    return _limited(state)
+
+
+def _after_unread(state: State, script: bytes) -> State:
+    """Note of a session that is not followed any more whether it waits, and ends."""
+    if not ANSWERED_BY_READY.isdisjoint(script):
+        state = state._replace(queue=b"Q")  # one entry stands for all
+    if FrontendType.TERMINATE in script:
+        state = state._replace(client_terminated=True)
+    return state
+
+
+def _queued(state: State, script: bytes) -> State:
+    """Queue requests as they are: at once, since a script may have 50,000."""
+    last_unit = max(script.rfind(end) for end in ANSWERED_BY_READY) + 1
+    since_sync = script if last_unit else state.since_sync + script
+    return state._replace(
+        queue=state.queue + script.replace(b"H", b""),
+        since_sync=bytes(sorted({*since_sync[last_unit:]} & _EXTENDED)),
+    )
+
+
+def _sent(state: State, symbol: int) -> State:
+    if symbol in _EXTENDED:
+        if not state.skipping:
+            queue = state.queue + bytes((symbol,))
+            kinds = _with(state.since_sync, symbol)
+            return state._replace(queue=queue, since_sync=kinds)
+    elif symbol == _SYNC:
+        return _sync_sent(state)
+    elif symbol in ANSWERED_BY_READY:
+        if not state.skipping:
+            queue = state.queue + bytes((symbol,))
+            return state._replace(queue=queue, since_sync=b"")
+    elif symbol in MARKERS:
+        return _copy_sent(state, symbol)
+    elif symbol == FrontendType.TERMINATE:
+        return state._replace(client_terminated=True)
+    return state
+
+
+def _limited(state: State) -> State:
     if len(state.queue) > MAX_OUTSTANDING:
         return _desynced(state, "too many outstanding requests")._replace(queue=b"")
     return state
@@ -129,7 +166,9 @@ def _copy_sent(state: State, symbol: int) -> State:
 
 def after_received(state: State, script: bytes) -> State:
     """Give the state after frames that came from the upstream."""
-    for symbol in script:
+    for position, symbol in enumerate(script):
+        if state.desynced:
+            return _after_unheard(state, script[position:])
         if symbol not in _ASIDE:
             take = _RECEIVED.get(symbol, _unexpected)
             state = take(state, symbol)
@@ -137,6 +176,18 @@ def after_received(state: State, script: bytes) -> State:
                 # Of a COPY that is over, or of none: the server ignores them.
                 state = state._replace(queue=state.queue.lstrip(b"dcf"))
     return state
+
+
+def _after_unheard(state: State, script: bytes) -> State:
+    """Take what is plain even where the requests are no longer followed."""
+    last = max(READY_STATUS, key=script.rfind)
+    if last in script:
+        # Which request it answers is a guess; a stale one would be waited for.
+        state = state._replace(
+            queue=b"", in_copy=False, skipping=False, done=0, status=READY_STATUS[last]
+        )
+    failed = state.upstream_failed or ERROR_FATAL in script
+    return state._replace(upstream_failed=failed)
 
 
 _ASIDE: Final = frozenset(b"NSA")
@@ -186,8 +237,8 @@ def _statement_ended(state: State, symbol: int) -> State:
 
 
 def _settled(state: State) -> State:
-    """Note that the running Query's COMMIT has an outcome."""
-    if state.queue[0] != QUERY_COMMIT:
+    """Note that what the running Query may commit has an outcome."""
+    if state.queue[0] not in {QUERY_COMMIT, QUERY_WRITE}:
         return state
     return state._replace(queue=b"Q" + state.queue[1:])
 

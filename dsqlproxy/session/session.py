@@ -60,6 +60,7 @@ class Session:
         self._relay: Relay | None = None
         self._key: BackendKeyData | None = None
         self._is_draining = False
+        self.is_being_cancelled = False
 
     # -- what others see -----------------------------------------------------------
 
@@ -137,7 +138,9 @@ class Session:
         except Exception as error:  # noqa: BLE001 - one session must not end the others
             self._report.failed(error)
             if self._relay is None:
-                await self._refuse(words.internal_error(self.id))
+                # Whatever fails in saying so must not end the others either.
+                with contextlib.suppress(OSError):
+                    await self._refuse(words.internal_error(self.id))
         finally:
             self._client.abort()
             if self._upstream is not None:
@@ -319,9 +322,10 @@ class Session:
                 error = words.shutting_down()
             case _:
                 error = None
-        if not relay.closed.is_set():  # what the client asked may still be answered
-            await _wait(relay.closed.wait(), LEAVE_SECONDS)
-            relay.close(ending.reason)
+        await self._await_answers(relay)
+        relay.close(ending.reason)
+        if ending.reason is CloseReason.CLIENT_CLOSED:
+            await self._client.drain()  # to the last byte, at its own pace
         if error is not None:
             self._report.ended_with(error, relay.tracker)
             relay.say_last(words.last_words(error).encode())
@@ -337,6 +341,20 @@ class Session:
             await self._client.close_within(LINGER_SECONDS)
         await upstream.close_within(LINGER_SECONDS)
 
+    async def _await_answers(self, relay: Relay) -> None:
+        """Wait for an upstream that was told to terminate, while it still answers.
+
+        It closes when it has; a client that has only ended its own stream gets all
+        of it, however slow the upstream is, or itself.
+        """
+        passed = -1
+        while not relay.closed.is_set():
+            is_owed = relay.tracker.outstanding or relay.tracker.desynced
+            if self._client.is_lost or (relay.bytes_out == passed and not is_owed):
+                return
+            passed = relay.bytes_out
+            await _wait(relay.closed.wait(), LEAVE_SECONDS)
+
     async def _refuse(self, error: DsqlProxyError) -> None:
         """Tell a client why it gets no session."""
         self._client.write(words.last_words(error).encode())
@@ -350,14 +368,18 @@ class Session:
         if target is None or upstream is None or upstream.key is None:
             self._report.cancelled(CancelOutcome.UNKNOWN_KEY)
             return
-        try:
-            # By the target's own connector: the request may come in elsewhere.
-            connector = target._services.connector  # noqa: SLF001
-            await connector.cancel(upstream.key, address=upstream.address)
-        except DsqlProxyError as error:
-            self._report.cancelled(CancelOutcome.FAILED, of=target.id, error=error)
-        else:
-            self._report.cancelled(CancelOutcome.FORWARDED, of=target.id)
+        outcome, failure = CancelOutcome.FORWARDED, None
+        if not target.is_being_cancelled:  # one on its way serves all who ask
+            target.is_being_cancelled = True
+            try:
+                # By the target's own connector: the request may come in elsewhere.
+                connector = target._services.connector  # noqa: SLF001
+                await connector.cancel(upstream.key, address=upstream.address)
+            except DsqlProxyError as error:
+                outcome, failure = CancelOutcome.FAILED, error
+            finally:
+                target.is_being_cancelled = False
+        self._report.cancelled(outcome, of=target.id, error=failure)
 
 
 async def _wait(awaitable: Awaitable[object], seconds: float) -> None:

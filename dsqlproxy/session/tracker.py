@@ -12,7 +12,7 @@ look-up, however many frames it has.
 from typing import Final
 
 from dsqlproxy.pgproto.codes import FrontendType, TransactionStatus
-from dsqlproxy.pgproto.script import COMMITTED, QUERY_COMMIT
+from dsqlproxy.pgproto.script import COMMITTED, QUERY_COMMIT, QUERY_WRITE
 from dsqlproxy.session.requests import (
     ANSWERED_BY_READY,
     LEAVES_NO_PORTAL,
@@ -22,6 +22,7 @@ from dsqlproxy.session.requests import (
     after_sent,
 )
 
+_COMMITS_ITSELF: Final = frozenset((QUERY_WRITE, int(FrontendType.FUNCTION_CALL)))
 _EXECUTE: Final = int(FrontendType.EXECUTE)
 _SYNC: Final = int(FrontendType.SYNC)
 
@@ -169,16 +170,20 @@ class Tracker:
     def may_have_committed(self) -> bool:
         """Whether work was sent whose commit is not confirmed (SQLSTATE 08007).
 
-        True where a COMMIT is running, where a statement is done but its implicit
-        commit is not confirmed, and for an Execute whose Sync was sent. A tag of
-        COMMIT itself settles the matter for what it ends: the server commits before
-        it sends it. So does an error: what failed was not committed.
+        True where a COMMIT is running, or what may be one; where a statement that may
+        write runs outside a transaction block; where a statement is done but its
+        implicit commit is not confirmed; and for an Execute whose Sync was sent. A tag
+        of COMMIT itself settles the matter for what it ends: the server commits before
+        it sends it. So does an error: what failed was not committed. A false alarm
+        makes a client look; a false all-clear makes it do the work twice.
         """
         state = self.state
         queue = state.queue
         if state.done and state.done != COMMITTED:
             return not ANSWERED_BY_READY.isdisjoint(queue)
-        return QUERY_COMMIT in queue or (_EXECUTE in queue and _SYNC in queue)
+        if QUERY_COMMIT in queue or (_EXECUTE in queue and _SYNC in queue):
+            return True
+        return not self.in_transaction and not _COMMITS_ITSELF.isdisjoint(queue)
 
 
 _MEMO: Final = _Memo()

@@ -31,6 +31,7 @@ from dsqlproxy.pgproto.startup import PROTOCOL_3_0, CancelRequest, StartupMessag
 from dsqlproxy.upstream.encryption import Way, WayRefused, client_context, start_tls
 from dsqlproxy.upstream.login import LoggedIn, Login, PasswordWanted
 from dsqlproxy.upstream.parameters import Parameters
+from dsqlproxy.upstream.redaction import Redaction
 from dsqlproxy.upstream.rejections import is_access_denied, with_advice
 from dsqlproxy.upstream.resolve import Address, Resolver, dial, resolve
 from dsqlproxy.upstream.tokens import SigningRequest, Token
@@ -323,13 +324,18 @@ class Connector:
         )
         attempt.phase = Phase.LOG_IN
         login = Login()
+        redaction = Redaction(token.reveal())
         while data := await channel.read():
-            for event in login.receive(data):
+            try:
+                events = login.receive(data)
+            except UpstreamRejected as error:
+                raise redaction.of_rejection(error) from None
+            for event in events:
                 if isinstance(event, PasswordWanted):
                     channel.write(PasswordMessage(token.reveal()).encode())
                 else:
                     channel.unread(login.take_rest())
-                    return event
+                    return redaction.of_logged_in(event)
         raise ConnectionResetError("the end came before ReadyForQuery")
 
 

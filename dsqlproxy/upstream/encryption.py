@@ -14,9 +14,7 @@ from pathlib import Path
 from dsqlproxy.channel.channel import Channel
 from dsqlproxy.errors import ConfigError, UpstreamUnavailable
 from dsqlproxy.pgproto.codes import BackendType
-from dsqlproxy.pgproto.framing import FrameReader
 from dsqlproxy.pgproto.startup import SSLRequest
-from dsqlproxy.upstream.login import MAX_FRAME_BYTES, rejection
 
 ALPN_PROTOCOL = "postgresql"
 """Registered for the PostgreSQL protocol; direct TLS demands it (PostgreSQL 17)."""
@@ -58,6 +56,7 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is None and not has_authorities(context, ssl.get_default_verify_paths()):
         context.load_verify_locations(cafile=_shipped_authorities())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols([ALPN_PROTOCOL])
     return context
 
@@ -84,12 +83,12 @@ async def start_tls(
     """Put the channel under TLS.
 
     Raises `WayRefused` when the peer will not have it this way, and
-    `UpstreamUnavailable` when its certificate is not the right one, which no other
-    way can mend. The caller closes the channel.
+    `UpstreamUnavailable` when its certificate is not the right one or it answers
+    with an error, which no other way can mend. The caller closes the channel.
     """
     try:
         if way is Way.REQUEST:
-            await _request(channel)
+            await _request(channel, server_name)
         await channel.start_tls(context, server_hostname=server_name)
     except ssl.SSLCertVerificationError as error:
         raise _not_verified(error, server_name) from None
@@ -104,7 +103,7 @@ async def start_tls(
         raise WayRefused(way, f'the peer did not choose ALPN "{ALPN_PROTOCOL}"')
 
 
-async def _request(channel: Channel) -> None:
+async def _request(channel: Channel, server_name: str) -> None:
     """Ask for TLS in PostgreSQL's way and read the one byte of the answer."""
     channel.write(SSLRequest().encode())
     answer = await channel.read()
@@ -116,22 +115,24 @@ async def _request(channel: Channel) -> None:
     if answer[:1] == _NO:
         raise WayRefused(Way.REQUEST, "the peer offers no TLS")
     if answer[:1] == bytes((BackendType.ERROR_RESPONSE,)):
-        await _raise_rejection(channel, answer)
+        # CVE-2024-10977: anyone on the way may have written it, so none of it is
+        # read, let alone shown.
+        raise _error_before_tls(server_name)
     raise WayRefused(
         Way.REQUEST,
         "the peer closed the connection" if not answer else "not a PostgreSQL answer",
     )
 
 
-async def _raise_rejection(channel: Channel, data: bytes) -> None:
-    """Raise the ErrorResponse that came instead of an answer, if it is one."""
-    reader = FrameReader(max_bytes=MAX_FRAME_BYTES)
-    while data:
-        for frame in reader.feed(data):
-            error = rejection(frame.body)
-            error.detail = "The error came before TLS, so its sender is not verified."
-            raise error
-        data = await channel.read()
+def _error_before_tls(server_name: str) -> UpstreamUnavailable:
+    """Say that there was an error, in words that are none of its own."""
+    return UpstreamUnavailable(
+        f'could not begin TLS with the cluster "{server_name}"',
+        detail="The peer answered the request for TLS with an error, which is not "
+        "shown because its sender is not verified.",
+        hint="Is this the address of an Aurora DSQL cluster? Check `cluster`, "
+        "`connect_address` and `tls_negotiation`.",
+    )
 
 
 def _not_verified(

@@ -243,8 +243,8 @@ def test_a_unix_socket_is_a_way_in(postgres: EmbeddedPostgres, served: Served) -
 
 
 def test_an_interrupt_cancels_the_statement(served: Served, psql: Program) -> None:
-    with psql.running("-Xc", "select pg_sleep(60)", "-c", "select 1") as running:
-        wait_until_running(served, "pg_sleep(60)")
+    with psql.running("-Xc", "select pg_sleep(61.25)", "-c", "select 1") as running:
+        wait_until_running(served, "pg_sleep(61.25)")
         pressed = time.monotonic()
         running.interrupt()
         done = running.wait()
@@ -258,8 +258,8 @@ def test_a_session_on_a_terminal(served: Served, psql: Program) -> None:
         assert 'Type "help" for help.' in greeting
         terminal.type("begin;\n")
         terminal.wait_for("postgres=*> ")
-        terminal.type("select pg_sleep(60);\n")
-        wait_until_running(served, "pg_sleep(60)")
+        terminal.type("select pg_sleep(61.5);\n")
+        wait_until_running(served, "pg_sleep(61.5)")
         pressed = time.monotonic()
         terminal.type("\x03")
         terminal.wait_for(f"ERROR:  {CANCELED}")

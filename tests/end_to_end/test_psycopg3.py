@@ -245,12 +245,12 @@ def test_the_end_of_a_session_is_told_in_its_own_words(
 
 def test_a_running_query_is_cancelled(served: Served, connection: Connection) -> None:
     def cancel_soon() -> None:
-        wait_until_running(served, "pg_sleep(60)")
+        wait_until_running(served, "pg_sleep(62)")
         connection.cancel_safe()
 
     canceled = pytest.raises(errors.QueryCanceled, match="due to user request")
     with in_background(cancel_soon), canceled:
-        connection.execute("select pg_sleep(60)")
+        connection.execute("select pg_sleep(62)")
     assert connection.execute("select 1").fetchone() == (1,)
 
 

@@ -131,6 +131,7 @@ _CLIENT = {
     "H": FLUSH,
     "Q": query("select 1"),
     "K": query(" commit"),
+    "W": query("insert into t values (1)"),
     "F": function_call(1598),
     "d": copy_data(b"1\n"),
     "c": COPY_DONE,

@@ -16,9 +16,22 @@ def received(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "sql",
-    ["commit", "COMMIT;", "  \n\tCommit and chain", "end", "END TRANSACTION"],
+    [
+        "commit",
+        "COMMIT;",
+        "  \n\tCommit and chain",
+        "end",
+        "END TRANSACTION",
+        # sqlcommenter and query logs put comments anywhere.
+        "commit /*traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2'*/",
+        "/* why */ commit",
+        "-- why\ncommit",
+        ";commit",
+        "select 1; insert into t values (1)",
+        "frobnicate",
+    ],
 )
-def test_a_query_that_commits(sql: str) -> None:
+def test_a_query_that_may_be_a_commit(sql: str) -> None:
     assert sent(query(sql)) == b"K"
 
 
@@ -29,12 +42,20 @@ def test_a_query_that_commits(sql: str) -> None:
         "select 'commit'",
         "begin",
         "rollback",
-        "insert into t values (1)",
-        pytest.param("commit" + " " * 100, id="longer than any COMMIT"),
+        "select 1;",
+        "SHOW all",
+        pytest.param("select " + "x" * 100, id="long"),
     ],
 )
-def test_a_query_that_does_not_begin_with_commit(sql: str) -> None:
+def test_a_query_that_commits_nothing(sql: str) -> None:
     assert sent(query(sql)) == b"Q"
+
+
+@pytest.mark.parametrize(
+    "sql", ["insert into t values (1)", "UPDATE t SET a = 1;", "with x as (select 1)"]
+)
+def test_a_query_that_may_write(sql: str) -> None:
+    assert sent(query(sql)) == b"W"
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,13 @@ class Signer:
     requests: list[SigningRequest] = field(default_factory=list)
     forgotten: int = 0
     error: TokenError | None = None
+    token: str = TOKEN
 
     async def sign(self, request: SigningRequest) -> Token:
         self.requests.append(request)
         if self.error:
             raise self.error
-        return Token(TOKEN, role=request.role, lifetime_seconds=60)
+        return Token(self.token, role=request.role, lifetime_seconds=60)
 
     def forget(self) -> None:
         self.forgotten += 1

@@ -1,6 +1,7 @@
 import socket
 import ssl
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 import pytest
 
@@ -12,12 +13,12 @@ from dsqlproxy.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from dsqlproxy.pgproto.messages import ParameterStatus
+from dsqlproxy.pgproto.messages import ErrorResponse, NoticeResponse, ParameterStatus
 from dsqlproxy.pgproto.startup import CancelRequest
 from dsqlproxy.upstream.connector import Connector, Target
 from dsqlproxy.upstream.resolve import Address
 from dsqlproxy.upstream.tokens import SigningRequest, Token
-from tests.kit.scripted import Conversation, scripted_server
+from tests.kit.scripted import Conversation, Script, scripted_server
 from tests.upstream.stage import (
     KEY,
     LOGGER,
@@ -32,6 +33,7 @@ from tests.upstream.stage import (
     open_and_close,
 )
 from tests.upstream.wire import (
+    CLEARTEXT,
     CLUSTER,
     GREETING,
     REGION,
@@ -171,6 +173,60 @@ async def test_rejection_is_passed_on_with_advice(
     assert ("M", f"unable to accept connection, {message}") in error.fields
     assert error.hint
     assert signer.forgotten == forgotten
+
+
+SIGNATURE = "0123456789abcdef" * 4
+SIGNED = (
+    f"{CLUSTER}/?Action=DbConnectAdmin&X-Amz-Expires=60"
+    f"&X-Amz-Security-Token=FwoG%2Fses%2Bsion%3D&X-Amz-Signature={SIGNATURE}"
+)
+REPEATED = [
+    pytest.param(SIGNED, "<token>", id="token"),
+    pytest.param(unquote(SIGNED), "<token>", id="token unquoted"),
+    pytest.param(f"got {SIGNATURE}!", "got <token>!", id="signature"),
+    pytest.param("FwoG%2Fses%2Bsion%3D", "<token>", id="session token"),
+    pytest.param("FwoG/ses+sion=", "<token>", id="session token unquoted"),
+]
+
+
+def repeats(context: ssl.SSLContext, answer: bytes) -> Script:
+    """Play a peer that takes the token and gives this answer."""
+
+    async def script(peer: Conversation) -> None:
+        await peer.start_tls(context)
+        await peer.receive_packet()
+        await peer.send(CLEARTEXT)
+        await peer.receive_frame()
+        await peer.send(answer)
+        await peer.receive_rest()
+
+    return script
+
+
+@pytest.mark.parametrize(("said", "shown"), REPEATED)
+async def test_token_in_an_error_is_not_shown(
+    make: Make, context: ssl.SSLContext, said: str, shown: str
+) -> None:
+    fields = (("S", "FATAL"), ("C", "08006"), *((code, said) for code in "MDHW"))
+    answer = ErrorResponse(fields).encode()
+    async with scripted_server(repeats(context, answer)) as server:
+        error = await failure(make(server, signer=Signer(token=SIGNED)))
+    assert isinstance(error, UpstreamRejected)
+    assert error.message == shown
+    assert error.fields == (*fields[:2], *((code, shown) for code in "MDHW"))
+    assert said not in str(error)
+
+
+@pytest.mark.parametrize(("said", "shown"), REPEATED)
+async def test_token_in_a_notice_is_not_shown(
+    make: Make, context: ssl.SSLContext, said: str, shown: str
+) -> None:
+    notice = NoticeResponse((("S", "NOTICE"), ("M", said), ("D", said)))
+    answer = notice.encode() + GREETING
+    async with scripted_server(repeats(context, answer)) as server:
+        upstream = await open_and_close(make(server, signer=Signer(token=SIGNED)))
+    shown_fields = (("S", "NOTICE"), ("M", shown), ("D", shown))
+    assert upstream.notices == (NoticeResponse(shown_fields),)
 
 
 async def test_token_error_ends_the_attempt(

@@ -24,6 +24,10 @@ def test_context_verifies_chain_and_name() -> None:
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
+def test_context_refuses_renegotiation() -> None:
+    assert client_context(None).options & ssl.OP_NO_RENEGOTIATION
+
+
 def test_ca_file_takes_the_place_of_the_system(authority: Authority) -> None:
     context = client_context(authority.ca_file)
     assert context.cert_store_stats()["x509_ca"] == 1

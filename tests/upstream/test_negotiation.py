@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsqlproxy.errors import UpstreamRejected, UpstreamUnavailable
+from dsqlproxy.errors import UpstreamUnavailable
 from tests.kit.scripted import Conversation, EndOfStream, Script, scripted_server
 from tests.upstream.stage import Make, Signer, cluster, failure, open_and_close
 from tests.upstream.wire import CLUSTER, GREETING, Authority, refusal
@@ -124,7 +124,6 @@ def says(answer: bytes) -> Script:
         pytest.param(b"S" + GREETING, "data ahead of TLS", id="data ahead of TLS"),
         pytest.param(b"HTTP/1.1 400", "not a PostgreSQL answer", id="web server"),
         pytest.param(b"", "closed the connection", id="nothing"),
-        pytest.param(b"E\0\0\0", "not a PostgreSQL answer", id="half an error"),
         pytest.param(b"S", "closed the connection", id="no handshake"),
     ],
 )
@@ -138,13 +137,28 @@ async def test_other_answers_to_ssl_request_are_refused(
     assert CLUSTER in error.message
 
 
-async def test_error_in_answer_to_ssl_request_is_passed_on(make: Make) -> None:
-    sent = refusal("too many", sqlstate="53300")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        refusal("evil", sqlstate="53300", detail="evil", hint="evil"),
+        b"Eevil",
+        b"E\0\0\0",
+    ],
+    ids=["error", "no message", "half an error"],
+)
+async def test_error_in_answer_to_ssl_request_is_not_shown(
+    make: Make, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    # CVE-2024-10977
+    caplog.set_level("DEBUG")
     async with scripted_server(closes, says(sent)) as server:
         error = await failure(make(server))
-    assert isinstance(error, UpstreamRejected)
-    assert ("C", "53300") in error.fields
-    assert "not verified" in error.detail
+    assert isinstance(error, UpstreamUnavailable)
+    assert CLUSTER in error.message
+    assert "not shown because its sender is not verified" in error.detail
+    assert "connect_address" in error.hint
+    assert "evil" not in str(error)
+    assert "evil" not in caplog.text
 
 
 async def test_both_refusals_are_told(make: Make) -> None:
