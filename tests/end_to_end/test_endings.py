@@ -12,7 +12,7 @@ from dsqlproxy.emulator.server import Emulator
 from dsqlproxy.pgproto.codes import BackendType, FrontendType
 from dsqlproxy.pgproto.framing import Frame, frame
 from dsqlproxy.pgproto.messages import SYNC, TERMINATE
-from dsqlproxy.session import session
+from dsqlproxy.session import requests, session
 from tests.end_to_end.wire import (
     RawClient,
     all_ended,
@@ -69,6 +69,40 @@ async def test_what_was_asked_is_answered_before_the_end(
         assert kinds(frames_in(await client.receive_rest())) == answered
         await both_end_at_once(proxy, emulator)
     await logged(proxy, "session closed.*reason=client_closed")
+
+
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        pytest.param(
+            frame(FrontendType.PARSE, b"\0select 7 from pg_sleep(0.5)\0\0\0")
+            + (BIND + EXECUTE + FLUSH),
+            "12DC",
+            id="without-sync",
+        ),
+        pytest.param(
+            20 * query("select 7 from pg_sleep(0.03)"),
+            20 * "TDCZ",
+            id="more-than-is-followed",
+        ),
+    ],
+)
+async def test_answers_slower_than_any_limit_reach_a_half_closed_client(
+    proxy: RunningProxy,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    said: bytes,
+    answered: str,
+) -> None:
+    # Answers were cut off five seconds after the client's end where the tracker had
+    # no ReadyForQuery to wait for: no Sync sent, or too many requests to follow.
+    monkeypatch.setattr(session, "LEAVE_SECONDS", 0.1)
+    monkeypatch.setattr(requests, "MAX_OUTSTANDING", 5)
+    async with RawClient.session(proxy) as client:
+        await client.send(said)
+        client.end_writing()
+        assert kinds(frames_in(await client.receive_rest())) == answered
+        await both_end_at_once(proxy, emulator)
 
 
 async def test_a_large_answer_is_whole_before_the_end(
