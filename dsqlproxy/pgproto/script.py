@@ -35,6 +35,7 @@ _READS: Final = frozenset(
 _WRITES: Final = frozenset(
     b"INSERT UPDATE DELETE WITH COPY CREATE DROP ALTER GRANT REVOKE CALL".split()
 )
+_SELECT: Final = frozenset((b"SELECT ", b"select "))
 _FIRST_WORD: Final = 12
 """Bytes that hold the first word of a statement, and the character after it."""
 
@@ -45,7 +46,11 @@ def _query(data: bytes, start: int, end: int) -> bytes:
     Where that is not sure (a comment before it, a second statement), the worst.
     Only `BODY_BYTES` are looked at: more is not kept of one that came in parts.
     """
-    seen = data[start : min(end, start + BODY_BYTES)].rstrip(b"\0 \n;")
+    limit = start + BODY_BYTES - 2
+    if data[start : start + 7] in _SELECT:  # the usual one, at a third of the cost
+        second = data.find(b";", start, min(end - 2, limit))
+        return b"Q" if second < 0 else b"K"
+    seen = data[start : min(end, limit)].rstrip(b"\0 \n;")
     if b";" in seen:
         return b"K"
     word = seen[:_FIRST_WORD].split(maxsplit=1)[:1]
