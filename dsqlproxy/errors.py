@@ -8,7 +8,7 @@
     ├── ConnectionLost        08006    .peer: the client or the upstream went away
     │   └── OutcomeUnknown    08007    ... and a commit may or may not have happened
     ├── UpstreamUnavailable   08001    DNS, TCP, TLS, time-out: no way to the cluster
-    ├── UpstreamRejected      as sent  the cluster's own ErrorResponse, unchanged
+    ├── UpstreamRejected      as sent  the cluster's ErrorResponse, a token cut out
     ├── TokenError            28000    no credentials, or signing failed
     ├── RoleNotAllowed        28000    no user named, or one outside `roles`
     ├── MessageTooLarge       54000    over the cluster's limit for one message

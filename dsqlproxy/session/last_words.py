@@ -4,6 +4,9 @@ The one place where an exception becomes an ErrorResponse. What the cluster sent
 passed on field by field; only DETAIL and HINT that it left empty are filled.
 """
 
+from typing import Final
+
+from dsqlproxy.dsql import MAX_MESSAGE_BYTES
 from dsqlproxy.errors import (
     ConnectionLost,
     DsqlProxyError,
@@ -83,12 +86,28 @@ def internal_error(session_id: str) -> DsqlProxyError:
     )
 
 
+_TOO_LARGE: Final = "message is too large for Aurora DSQL"
+_SEND_LESS: Final = "Send the data in smaller statements or batches."
+
+
+def too_large(length: int) -> ErrorResponse:
+    """Say that one message is over the cluster's limit, in a session that goes on."""
+    return ErrorResponse.build(
+        "ERROR",
+        MessageTooLarge.sqlstate,
+        _TOO_LARGE,
+        detail=f"The message has {length:,} bytes; the limit is"
+        f" {MAX_MESSAGE_BYTES:,} (10 MiB).",
+        hint=_SEND_LESS,
+    )
+
+
 def message_too_large() -> MessageTooLarge:
     """Say that a message is over the limit where the session cannot go on."""
     return MessageTooLarge(
-        "message is too large for Aurora DSQL",
-        detail="The limit is 10 MiB (10,485,760 bytes) for one message.",
-        hint="Send the data in smaller statements or batches.",
+        _TOO_LARGE,
+        detail=f"The limit is 10 MiB ({MAX_MESSAGE_BYTES:,} bytes) for one message.",
+        hint=_SEND_LESS,
     )
 
 

@@ -11,25 +11,14 @@ from typing import TYPE_CHECKING, Final
 from dsqlproxy.dsql import MAX_MESSAGE_BYTES
 from dsqlproxy.pgproto.codes import FrontendType, TransactionStatus
 from dsqlproxy.pgproto.framing import MAX_BACKEND_FRAME_BYTES, FrameScanner
-from dsqlproxy.pgproto.messages import ErrorResponse, ReadyForQuery
+from dsqlproxy.pgproto.messages import ReadyForQuery
 from dsqlproxy.pgproto.script import BACKEND_SYMBOLS, FRONTEND_SYMBOLS
+from dsqlproxy.session.last_words import too_large
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.relay_state import RelayState
 
 if TYPE_CHECKING:
     from dsqlproxy.session.relay import Relay
-
-
-def too_large(length: int) -> ErrorResponse:
-    """Say that one message is over the cluster's limit, before the cluster hangs up."""
-    return ErrorResponse.build(
-        "ERROR",
-        "54000",
-        "message is too large for Aurora DSQL",
-        detail=f"The message has {length:,} bytes; the limit is"
-        f" {MAX_MESSAGE_BYTES:,} (10 MiB).",
-        hint="Send the data in smaller statements or batches.",
-    )
 
 
 _TERMINATE: Final = int(FrontendType.TERMINATE)
