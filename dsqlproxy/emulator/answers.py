@@ -6,7 +6,7 @@ from typing import Final
 from dsqlproxy.emulator.ledger import PROCEDURE_MARK
 from dsqlproxy.emulator.refusals import Refusal
 from dsqlproxy.emulator.script import Wording
-from dsqlproxy.emulator.statements import SHOWN_VERSIONS
+from dsqlproxy.emulator.wordings import SHOWN_VERSIONS, STAND_INS
 from dsqlproxy.pgproto.codes import BackendType
 from dsqlproxy.pgproto.framing import Frame, frame
 from dsqlproxy.pgproto.messages import ErrorResponse, ParameterStatus
@@ -66,6 +66,13 @@ def shown_row(shown: str, body: bytes) -> bytes:
     return frame(BackendType.DATA_ROW, _row(values))
 
 
+def shown_column(body: bytes) -> bytes:
+    """Give the column of SHOW with the name by which the client knows the setting."""
+    for name, stand_in in STAND_INS.items():
+        body = body.replace(f"{stand_in}\0".encode(), f"{name}\0".encode())
+    return frame(BackendType.ROW_DESCRIPTION, body)
+
+
 def parameter_status(body: bytes) -> bytes:
     """Give a ParameterStatus with the version that a cluster shows."""
     status = ParameterStatus.decode(body)
@@ -91,9 +98,9 @@ def error_response(
         fields = tuple(pair for pair in fields if pair[0] not in _INTERNAL_FIELDS)
     if wording and (position := error.get("P")):
         there = wording.client_position(int(position))
-        fields = tuple(pair for pair in fields if pair[0] != "P")
-        if there is not None:
-            fields += (("P", str(there)),)
+        moved = () if there is None else (("P", str(there)),)
+        at = fields.index(("P", position))
+        fields = (*fields[:at], *moved, *fields[at + 1 :])
     return ErrorResponse(fields).encode()
 
 

@@ -26,11 +26,15 @@ before it is refused, and RETURNING has sent its rows by then.
 
 from typing import Final
 
+from dsqlproxy.dsql import ACCEPTED_PARAMETERS
 from dsqlproxy.emulator.refusals import Refusal
-from dsqlproxy.emulator.statements import (
+from dsqlproxy.emulator.statements import IamMapping
+from dsqlproxy.emulator.wordings import (
+    DEFAULT_OPTIONS,
     SERVER_VERSION,
     SERVER_VERSION_NUM,
-    IamMapping,
+    STAND_INS,
+    UNJUDGED_PARAMETERS,
 )
 
 # AWS documentation (quotas); observed on a cluster: 3,000 rows pass and 3,001 fail,
@@ -49,14 +53,42 @@ SCHEMA_CHANGED: Final = Refusal(
 PROCEDURE_MARK: Final = "emulator_"
 """Occurs in the context of an error that one of our procedures raised."""
 
-BACKEND_PARAMETERS: Final = (("default_transaction_isolation", "repeatable read"),)
+BACKEND_PARAMETERS: Final = (
+    ("default_transaction_isolation", "repeatable read"),
+    ("options", DEFAULT_OPTIONS),
+)
 """Startup parameters with which a session behind the rules begins."""
 
 _NOTE: Final = "'dsql_emulator.transaction'"
+_STAND_INS: Final = " ".join(
+    f"WHEN '{name}' THEN '{stand_in}'" for name, stand_in in STAND_INS.items()
+)
+_SETTABLE: Final = ", ".join(
+    f"'{name}'" for name in sorted(ACCEPTED_PARAMETERS | UNJUDGED_PARAMETERS)
+)
 
 SETUP_SQL: Final = (
     "CREATE SCHEMA IF NOT EXISTS sys",
     "GRANT USAGE ON SCHEMA sys TO PUBLIC",
+    # -- settings that PostgreSQL knows by another name, or not at all
+    f"""
+    CREATE OR REPLACE FUNCTION sys.emulator_setting(name text) RETURNS text
+    LANGUAGE sql IMMUTABLE AS $$
+        SELECT CASE lower(name) {_STAND_INS} ELSE name END
+    $$
+    """,
+    f"""
+    CREATE OR REPLACE FUNCTION sys.emulator_settable(name text) RETURNS text
+    LANGUAGE plpgsql AS $$
+    BEGIN
+        IF lower(name) NOT IN ({_SETTABLE}) THEN
+            CALL sys.emulator_refuse('0A000', format(
+                'setting configuration parameter "%s" not supported', name
+            ));
+        END IF;
+        RETURN sys.emulator_setting(name);
+    END $$
+    """,
     # -- what a session shows of itself
     f"""
     CREATE OR REPLACE FUNCTION sys.version() RETURNS text
@@ -69,8 +101,19 @@ SETUP_SQL: Final = (
         SELECT CASE lower(name)
             WHEN 'server_version' THEN '{SERVER_VERSION}'
             WHEN 'server_version_num' THEN '{SERVER_VERSION_NUM}'
-            ELSE pg_catalog.current_setting(name, missing_ok)
+            ELSE pg_catalog.current_setting(sys.emulator_setting(name), missing_ok)
         END
+    $$
+    """,
+    # A name that is no literal is judged here; that a cluster judges it by its value,
+    # when it is called, is inferred.
+    """
+    CREATE OR REPLACE FUNCTION sys.set_config(
+        name text, new_value text, is_local boolean
+    ) RETURNS text LANGUAGE sql AS $$
+        SELECT pg_catalog.set_config(
+            sys.emulator_settable(name), new_value, is_local
+        )
     $$
     """,
     # -- the rules of a transaction

@@ -157,7 +157,7 @@ class Login:
             refused = rulebook.refused_parameter(tuple(parameters.items()))
             if refused is not None:
                 raise LoginRefused(fatals.unsupported_parameter(refused))
-            parameters.update(rulebook.backend_parameters)
+            return rulebook.backend_parameters(parameters)
         return parameters
 
     async def _open_backend(

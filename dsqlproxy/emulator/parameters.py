@@ -13,13 +13,10 @@ from typing import Final
 from dsqlproxy.dsql import ACCEPTED_PARAMETERS
 from dsqlproxy.emulator.refusals import Refusal
 from dsqlproxy.emulator.sql import Statement, TokenKind
+from dsqlproxy.emulator.wordings import UNJUDGED_PARAMETERS
 
 # Documented by AWS (PrivateLink): names the cluster where the host name cannot.
 CLUSTER_ID_OPTION: Final = "amzn-cluster-id"
-
-# asyncpg switches it off by set_config() before it reads the catalog for a type that
-# it does not know. What a cluster says to that is not known; here asyncpg works.
-_UNJUDGED: Final = frozenset({"jit"})
 
 _ACCEPTED_LEVEL: Final = "REPEATABLE READ"
 _NOT_SETTINGS: Final = frozenset({"user", "database", "options", "replication"})
@@ -215,6 +212,8 @@ def _of_ending(words: tuple[str, ...]) -> Refusal | None:
 def _of_set_config(statement: Statement, *, refuse_set_config: bool) -> Refusal | None:
     """Judge calls of set_config() whose first argument is a literal.
 
+    Others are judged when they are called (`ledger`).
+
     AWS's proxy for pg_dump says that a cluster rejects the function, AWS's dsql-cli
     uses it: so it works here, for accepted parameters, until a fault is switched on.
     """
@@ -225,6 +224,6 @@ def _of_set_config(statement: Statement, *, refuse_set_config: bool) -> Refusal 
         if refuse_set_config:
             return Refusal("function set_config not supported")
         name = tokens[index + 2].value
-        if name and name.lower() not in ACCEPTED_PARAMETERS | _UNJUDGED:
+        if name and name.lower() not in ACCEPTED_PARAMETERS | UNJUDGED_PARAMETERS:
             return unsupported_parameter(name)
     return None

@@ -140,6 +140,12 @@ _MIN_CACHE: Final = 65536
 # Observed: `function pg_advisory_lock not supported`.
 _ADVISORY_PREFIXES: Final = ("pg_advisory_", "pg_try_advisory_")
 
+# AWS documentation (system tables and commands): these views do not apply to a
+# cluster. The text is inferred. pg_prepared_statements is named there too, but it was
+# seen to answer, so it does here.
+_VIEWS: Final = frozenset({"pg_locks", "pg_cursors", "pg_stat_activity"})
+_BEFORE_VIEW: Final = frozenset({"from", "join", "table", ",", ".", "("})
+
 _BEFORE_OBJECT: Final = frozenset(
     {"global", "local", "temp", "temporary", "unlogged", "unique", "recursive"}
 )
@@ -317,6 +323,8 @@ def _of_expressions(statement: Statement) -> Refusal | None:
                 return _LOCKING
         elif word == "tablesample":
             return _TABLE_SAMPLE
+        elif word in _VIEWS and shape[index - 1] in _BEFORE_VIEW:
+            return Refusal(f"relation {word} not supported")
         elif shape[index + 1 : index + 2] == ("(",) and (
             refusal := _of_function(statement.tokens[index])
         ):

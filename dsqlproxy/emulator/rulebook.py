@@ -1,6 +1,6 @@
 """Joins the SQL rules, an engine without I/O, to the sessions of an emulator."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,11 @@ from dsqlproxy.emulator.rules import (
     ClusterState,
     SqlRules,
 )
-from dsqlproxy.emulator.statements import SERVER_VERSION
+from dsqlproxy.emulator.wordings import (
+    SERVER_VERSION,
+    stand_in_options,
+    stand_in_parameter,
+)
 
 _MAPPING: Final = (
     "SELECT 1 FROM sys.iam_pg_role_mappings "
@@ -28,7 +32,6 @@ class SqlRulebook:
     faults: SqlFaults
     server_version: str = SERVER_VERSION
     cluster_sql: Sequence[str] = SETUP_SQL
-    backend_parameters: Sequence[tuple[str, str]] = BACKEND_PARAMETERS
 
     def for_session(self) -> SqlRules:
         """Begin with a new session."""
@@ -37,6 +40,12 @@ class SqlRulebook:
     def refused_parameter(self, parameters: Sequence[tuple[str, str]]) -> str | None:
         """Name the first startup parameter that the cluster refuses."""
         return refused_startup_parameter(parameters)
+
+    def backend_parameters(self, parameters: Mapping[str, str]) -> dict[str, str]:
+        """Give what PostgreSQL's session begins with: the cluster's, the client's."""
+        named = {stand_in_parameter(name): value for name, value in parameters.items()}
+        options = stand_in_options(named.pop("options", ""))
+        return {**named, **dict(BACKEND_PARAMETERS), "options": options}
 
     def mapping_query(self, principal_arn: str) -> str:
         """Give the SQL that finds the principal's grant of the session's role."""

@@ -19,7 +19,7 @@ Messages that need none of this pass untouched, and so does everything in a quer
 that PostgreSQL's lexer would refuse.
 
 Known differences from a cluster: statements within routines are not looked at;
-set_config() is judged when its first argument is a literal; pg_settings shows the
+pg_settings shows the
 version of the PostgreSQL behind; a Parse of a name that exists already makes us
 judge the old statement as the new one; pg_prepared_statements shows one of ours;
 RESET ALL within a transaction makes it forget what it did.
@@ -269,6 +269,8 @@ class SqlRules:
         described = front.prepared and front.prepared.verdict.answer
         if kind == BackendType.NO_DATA and described is Answer.JOB:
             return [answers.JOB_COLUMNS]
+        if kind == BackendType.ROW_DESCRIPTION and described is Answer.SHOWN:
+            return [answers.shown_column(received.body)]
         return [frame(*received)]
 
     def _closed(self, request: Request) -> None:
@@ -289,6 +291,8 @@ class SqlRules:
         shown = step.verdict.shown if step and step.verdict else ""
         if received.type == BackendType.DATA_ROW and shown:
             return [answers.shown_row(shown, received.body)]
+        if received.type == BackendType.ROW_DESCRIPTION and shown:
+            return [answers.shown_column(received.body)]
         return [frame(*received)]
 
     def _completed(

@@ -2,7 +2,7 @@
 
 import hmac
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,10 +33,6 @@ class Rulebook(Protocol):
         """What a cluster says of itself; it is PostgreSQL 16."""
 
     @property
-    def backend_parameters(self) -> Sequence[tuple[str, str]]:
-        """The startup parameters with which PostgreSQL's sessions begin."""
-
-    @property
     def cluster_sql(self) -> Sequence[str]:
         """What a superuser runs once, before the first session."""
 
@@ -45,6 +41,9 @@ class Rulebook(Protocol):
 
     def refused_parameter(self, parameters: Sequence[tuple[str, str]]) -> str | None:
         """Name the first startup parameter that the cluster refuses."""
+
+    def backend_parameters(self, parameters: Mapping[str, str]) -> dict[str, str]:
+        """Give what PostgreSQL's session begins with, for what the client asks."""
 
     def mapping_query(self, principal_arn: str) -> str:
         """Give the SQL that finds the principal's grant of the session's role."""

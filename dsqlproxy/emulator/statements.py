@@ -4,7 +4,6 @@
 engine itself never looks at words.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import pairwise
@@ -12,16 +11,9 @@ from typing import Final
 
 from dsqlproxy.emulator.parameters import find_setting_refusal
 from dsqlproxy.emulator.refusals import Refusal, find_refusal, main_verb
-from dsqlproxy.emulator.sql import Statement, TokenKind
+from dsqlproxy.emulator.sql import Statement
 from dsqlproxy.emulator.tables import find_table_refusal
-
-# Observed on a cluster; the embedded PostgreSQL is another minor version.
-SERVER_VERSION: Final = "16.15"
-SERVER_VERSION_NUM: Final = "160015"
-SHOWN_VERSIONS: Final = {
-    "server_version": SERVER_VERSION,
-    "server_version_num": SERVER_VERSION_NUM,
-}
+from dsqlproxy.emulator.wordings import Edit, edits_of
 
 
 class Kind(Enum):
@@ -41,15 +33,6 @@ class Answer(Enum):
     JOB = auto()  # a row with the id of an asynchronous job
     SHOWN = auto()  # a row of SHOW with a version in it
     IAM = auto()  # the tag of AWS IAM GRANT or REVOKE
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Characters of the text and what PostgreSQL gets in their place."""
-
-    start: int
-    end: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +85,8 @@ def judge(statement: Statement, *, refuse_set_config: bool = False) -> Verdict:
         return replace(verdict, answer=Answer.JOB, edits=(edit,), job_type=job_type)
     if statement.shape[0] == "show":
         shown = statement.shape[-1]
-        return replace(verdict, answer=Answer.SHOWN, shown=shown)
-    return replace(verdict, edits=tuple(_version_edits(statement)))
+        verdict = replace(verdict, answer=Answer.SHOWN, shown=shown)
+    return replace(verdict, edits=edits_of(statement))
 
 
 def _kind_of(statement: Statement) -> Kind:
@@ -168,24 +151,3 @@ def _iam_mapping(statement: Statement) -> IamMapping | None:
     if (verb, preposition) not in {("grant", "to"), ("revoke", "from")} or not role:
         return None
     return IamMapping(verb == "grant", role, arn)
-
-
-def _version_edits(statement: Statement) -> Iterator[Edit]:
-    """Point version() and current_setting('server_version…') at functions of ours."""
-    shape = statement.shape
-    for index, word in enumerate(shape[:-2]):
-        if shape[index + 1] != "(" or word not in {"version", "current_setting"}:
-            continue
-        argument = statement.tokens[index + 2]
-        asked = argument.kind is TokenKind.STRING and argument.value.lower()
-        if word == "version" and argument.text != ")":
-            continue
-        if word == "current_setting" and asked not in SHOWN_VERSIONS:
-            continue
-        first = index
-        if shape[index - 1 : index] == (".",):
-            if shape[index - 2 : index - 1] != ("pg_catalog",):
-                continue
-            first = index - 2
-        start, end = statement.tokens[first].start, statement.tokens[index].end
-        yield Edit(start, end, f"sys.{word}")

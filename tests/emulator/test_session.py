@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
@@ -27,6 +28,17 @@ class TestLimits:
         ):
             await client.query("begin")
             await client.send_query("select pg_sleep(60)")
+            await client.wire.receive_end()
+
+    async def test_the_session_limit_counts_from_the_connection(
+        self, postgres: EmbeddedPostgres
+    ) -> None:
+        faults = ("slow-login:600ms",)
+        async with (
+            started(postgres, session_limit=0.6, faults=faults) as emulator,
+            Client.session(emulator) as client,
+            asyncio.timeout(0.5),  # from the login on it would be 0.6
+        ):
             await client.wire.receive_end()
 
     async def test_one_connection_too_many_is_refused(

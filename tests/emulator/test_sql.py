@@ -162,3 +162,10 @@ def test_names_and_values_are_read_from_their_quotes(
 ) -> None:
     token: Token = _only(sql).tokens[0]
     assert (token.name, token.value) == (name, value)
+
+
+# It took seconds, and twice as long for each space more.
+@pytest.mark.parametrize("filling", [" " * 200, "\n" * 200, "--\n" * 99])
+def test_a_string_at_the_end_of_a_line_is_read_at_once(filling: str) -> None:
+    assert _texts(f"select 'a'\n{filling}from x") == [f"select 'a'\n{filling}from x"]
+    assert len(_texts(f"select 'a'{filling}\n 'b'")) == 1
