@@ -9,14 +9,15 @@ await it is cancelled, no socket and no task is left.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from dsqlproxy.channel.channel import Channel
+from dsqlproxy.clocks import Clocks, Reading
 from dsqlproxy.config.addresses import TcpAddress
 from dsqlproxy.config.model import ListenerConfig
 from dsqlproxy.dsql import PORT
@@ -100,8 +101,8 @@ class Upstream:
     parameters: tuple[ParameterStatus, ...]
     key: BackendKeyData | None
     notices: tuple[NoticeResponse, ...]
-    opened_at: float
-    """By the connector's clock."""
+    opened_at: Reading
+    """When its TCP connect began: the cluster cannot have counted for longer."""
     address: Address
     """Where it is; a cancel request has to go there too."""
 
@@ -147,6 +148,14 @@ class _Attempt:
     phase: Phase = Phase.RESOLVE
 
 
+class _Secured(NamedTuple):
+    """A connection under TLS on which nobody has logged in yet."""
+
+    channel: Channel
+    address: Address
+    opened_at: Reading
+
+
 class Connector:
     """Opens sessions and sends cancel requests for one `Target`.
 
@@ -159,13 +168,13 @@ class Connector:
         target: Target,
         tokens: TokenSigner,
         *,
-        clock: Callable[[], float],
+        clocks: Clocks,
         logger: logging.Logger,
         resolver: Resolver = resolve,
     ) -> None:
         self._target = target
         self._tokens = tokens
-        self._clock = clock
+        self._clocks = clocks
         self._logger = logger
         self._resolver = resolver
         self._context = client_context(target.ca_file)
@@ -179,19 +188,19 @@ class Connector:
         `ProtocolError` when the peer does not speak as a cluster does.
         """
         async with self._attempt(self._target.timeout_seconds) as attempt:
-            channel, address = await self._secure(attempt)
+            secured = await self._secure(attempt)
             try:
-                logged_in = await self._log_in(channel, startup, attempt)
+                logged_in = await self._log_in(secured.channel, startup, attempt)
             except BaseException:
-                channel.abort()
+                secured.channel.abort()
                 raise
         return Upstream(
-            channel=channel,
+            channel=secured.channel,
             parameters=logged_in.parameters,
             key=logged_in.key,
             notices=logged_in.notices,
-            opened_at=self._clock(),
-            address=address,
+            opened_at=secured.opened_at,
+            address=secured.address,
         )
 
     async def cancel(
@@ -204,7 +213,7 @@ class Connector:
         """
         seconds = min(self._target.timeout_seconds, CANCEL_SECONDS)
         async with self._attempt(seconds) as attempt:
-            channel, _ = await self._secure(attempt, address)
+            channel = (await self._secure(attempt, address)).channel
             try:
                 attempt.phase = Phase.CANCEL
                 channel.write(CancelRequest(key.process_id, key.secret_key).encode())
@@ -233,7 +242,7 @@ class Connector:
 
     async def _secure(
         self, attempt: _Attempt, address: Address | None = None
-    ) -> tuple[Channel, Address]:
+    ) -> _Secured:
         """Connect and begin TLS, in the ways allowed, the last good one first."""
         dialled = self._target.dialled
         addresses: Sequence[Address] = (address,) if address else ()
@@ -243,6 +252,7 @@ class Connector:
         refusals = []
         for way in self._ways():
             attempt.phase = Phase.CONNECT
+            opened_at = self._clocks.read()
             connected, address = await dial(addresses, name=str(self._target))
             addresses = (address,)
             channel = await _channel_of(connected)
@@ -258,7 +268,7 @@ class Connector:
                 raise
             else:
                 self._known_way = way
-                return channel, address
+                return _Secured(channel, address, opened_at)
         raise UpstreamUnavailable(
             f"could not begin TLS with {self._target}",
             detail=f"{'; '.join(refusals)}.",

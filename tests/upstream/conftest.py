@@ -4,9 +4,10 @@ from typing import Literal
 
 import pytest
 
+from dsqlproxy.clocks import Clocks
 from dsqlproxy.upstream.connector import Connector, Target
 from tests.kit.scripted import ScriptedServer
-from tests.upstream.stage import LOGGER, Make, Signer, at
+from tests.upstream.stage import CLOCKS, LOGGER, Make, Signer, at
 from tests.upstream.wire import CLUSTER, REGION, Authority
 
 
@@ -24,6 +25,7 @@ def make(authority: Authority) -> Make:
         negotiation: Literal["auto", "direct", "postgres"] = "auto",
         server_name: str | None = None,
         timeout_seconds: float = 10.0,
+        clocks: Clocks = CLOCKS,
     ) -> Connector:
         target = Target(
             host=CLUSTER,
@@ -36,7 +38,7 @@ def make(authority: Authority) -> Make:
         return Connector(
             target,
             signer or Signer(),
-            clock=lambda: 1234.5,
+            clocks=clocks,
             logger=LOGGER,
             resolver=at(server),
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from dsqlproxy.clocks import Clocks
 from dsqlproxy.errors import DsqlProxyError, TokenError
 from dsqlproxy.pgproto.codes import FrontendType
 from dsqlproxy.pgproto.messages import BackendKeyData
@@ -23,6 +24,7 @@ TOKEN = "the-token"
 STARTUP = UpstreamStartup("admin", (("user", "admin"), ("database", "postgres")))
 KEY = BackendKeyData(42, b"key!")
 LOGGER = logging.getLogger("test")
+CLOCKS = Clocks(monotonic=lambda: 1234.5, boot=lambda: 2345.5, wall=lambda: 3456.5)
 
 
 @dataclass

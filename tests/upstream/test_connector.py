@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from dsqlproxy.clocks import Clocks, Reading
 from dsqlproxy.config.addresses import TcpAddress
 from dsqlproxy.config.model import ListenerConfig
 from dsqlproxy.errors import (
@@ -20,6 +21,7 @@ from dsqlproxy.upstream.resolve import Address
 from dsqlproxy.upstream.tokens import SigningRequest, Token
 from tests.kit.scripted import Conversation, Script, scripted_server
 from tests.upstream.stage import (
+    CLOCKS,
     KEY,
     LOGGER,
     STARTUP,
@@ -60,9 +62,42 @@ async def test_session_is_opened_by_direct_tls(
     assert upstream.parameters == (ParameterStatus("server_version", "16.15"),)
     assert upstream.key == KEY
     assert upstream.notices == ()
-    assert upstream.opened_at == 1234.5
+    assert upstream.opened_at == CLOCKS.read()
     assert str(upstream.address) == f"{server.host}:{server.port}"
     assert server.connections == 1
+
+
+async def test_its_age_counts_from_the_beginning_of_the_connect(
+    make: Make, context: ssl.SSLContext
+) -> None:
+    now = [100.0]
+    clocks = Clocks(lambda: now[0], lambda: now[0] + 1, lambda: now[0] + 2)
+
+    async def script(peer: Conversation) -> None:
+        now[0] = 101.0  # accepting it takes a second
+        await cluster(context)(peer)
+
+    async with scripted_server(script) as server:
+        upstream = await open_and_close(make(server, clocks=clocks))
+    assert upstream.opened_at == Reading(100.0, 101.0, 102.0)
+
+
+async def test_its_age_is_that_of_the_connection_which_is_kept(
+    make: Make, context: ssl.SSLContext
+) -> None:
+    now = [100.0]
+
+    async def script(peer: Conversation) -> None:
+        now[0] += 1.0
+        if now[0] == 101.0:
+            peer.reset()  # the direct way is refused
+        else:
+            await cluster(context, by_request=True)(peer)
+
+    async with scripted_server(script) as server:
+        clocks = Clocks(lambda: now[0], lambda: now[0], lambda: now[0])
+        upstream = await open_and_close(make(server, clocks=clocks))
+    assert upstream.opened_at.monotonic == 101.0
 
 
 async def test_what_follows_the_login_is_read_from_the_channel(
@@ -88,7 +123,7 @@ async def test_one_family_that_fails_does_not_matter(
             connector = Connector(
                 Target(CLUSTER, REGION, ca_file=authority.ca_file),
                 Signer(),
-                clock=lambda: 0.0,
+                clocks=CLOCKS,
                 logger=LOGGER,
                 resolver=both,
             )
@@ -120,7 +155,7 @@ async def test_connect_address_is_dialled_and_named(authority: Authority) -> Non
             connect_address=TcpAddress("127.0.0.1", port),
             ca_file=authority.ca_file,
         )
-        connector = Connector(target, Signer(), clock=lambda: 0.0, logger=LOGGER)
+        connector = Connector(target, Signer(), clocks=CLOCKS, logger=LOGGER)
         error = await failure(connector)
     assert f"127.0.0.1:{port} (for {CLUSTER})" in error.message
     assert error.sqlstate == "08001"

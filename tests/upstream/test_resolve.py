@@ -8,7 +8,16 @@ import pytest
 import uvloop
 
 from dsqlproxy.errors import UpstreamUnavailable
-from dsqlproxy.upstream.resolve import Address, _Race, dial, interleave, resolve
+from dsqlproxy.upstream.resolve import (
+    KEEPALIVE_IDLE_SECONDS,
+    KEEPALIVE_INTERVAL_SECONDS,
+    UNACKNOWLEDGED_SECONDS,
+    Address,
+    _Race,
+    dial,
+    interleave,
+    resolve,
+)
 from tests.kit.scripted import Conversation, listen_but_never_accept, scripted_server
 
 
@@ -165,9 +174,40 @@ async def test_socket_notices_a_peer_that_is_gone() -> None:
         with connected:
             assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            idle = getattr(socket, "TCP_KEEPIDLE", None)
-            if idle is not None:
-                assert connected.getsockopt(socket.IPPROTO_TCP, idle) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TCP_KEEPIDLE", 60),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 6),
+        ("TCP_USER_TIMEOUT", 360_000),
+    ],
+)
+async def test_the_kernel_is_told_when_to_look_after_a_silent_peer(
+    name: str, value: int
+) -> None:
+    option = getattr(socket, name, None)
+    if option is None:
+        pytest.skip(f"{name} is not an option of this platform")
+    async with scripted_server(until_end) as server:
+        connected, _ = await dial([v4(server.host, server.port)], name="x")
+        with connected:
+            assert connected.getsockopt(socket.IPPROTO_TCP, option) == value
+
+
+def test_an_idle_flow_is_kept_alive_before_nat_forgets_it() -> None:
+    # AWS documentation: a network load balancer and a NAT gateway forget a flow that
+    # is idle for 350 s, and answer its next packet with a reset or not at all. Two
+    # probes may be lost before that.
+    probes_seconds = 2 * KEEPALIVE_INTERVAL_SECONDS
+    assert KEEPALIVE_IDLE_SECONDS + probes_seconds < 350
+
+
+def test_a_statement_that_runs_as_long_as_it_may_is_not_taken_for_a_dead_peer() -> None:
+    # AWS documentation, quotas: 5 minutes.
+    assert UNACKNOWLEDGED_SECONDS > 300
 
 
 async def test_an_error_without_a_number_has_words(
