@@ -1,4 +1,4 @@
-"""What the tracker makes of the unusual: errors of peers, losses, noise."""
+"""What the tracker makes of the unusual (errors, losses, noise), and what it tells."""
 
 import pytest
 from hypothesis import given, strategies as st
@@ -6,7 +6,8 @@ from hypothesis import given, strategies as st
 from dsqlproxy.errors import Peer
 from dsqlproxy.session.requests import MAX_OUTSTANDING
 from dsqlproxy.session.tracker import Tracker
-from tests.kit.frames import follow, steps
+from tests.kit.conversations import Told, follow, tell
+from tests.kit.frames import steps
 
 
 def queue(tracker: Tracker) -> str:
@@ -30,8 +31,11 @@ DESYNCED = [
     pytest.param("<G", id="CopyInResponse for nothing"),
     pytest.param("S <G", id="CopyInResponse for a Sync"),
     pytest.param("Q <W", id="CopyBoth"),
+    pytest.param("O <1", id="ParseComplete for a Close"),
+    pytest.param("U <3", id="CloseComplete for a Parse"),
+    pytest.param("P <a", id="a tag for a Parse"),
     pytest.param("Q <R", id="a message of the login"),
-    pytest.param("PBE <12G >dS", id="a Sync within COPY after data"),
+    pytest.param("PBE <12G >dS", id="a Sync within COPY after data (SWAP 5.B.17)"),
     pytest.param("PBEdSc <12G", id="... pipelined"),
     pytest.param("Q <G >cdS <CG", id="... in the second COPY of a Query"),
 ]
@@ -43,6 +47,10 @@ def test_what_is_not_understood_costs_the_right_to_be_quiet(script: str) -> None
     assert tracker.desynced
     assert not follow(f"{script} >S <ZZZ").is_quiet
     assert not follow(f"{script} >Q <CZ").is_quiet
+
+
+def test_copy_in_both_directions_is_a_reason_of_its_own() -> None:
+    assert "COPY in both directions" in follow("Q <W").desynced
 
 
 def test_the_first_reason_stays() -> None:
@@ -147,11 +155,19 @@ MAY_HAVE_COMMITTED = [
     pytest.param("PBES <12CE", False, id="failed at Sync"),
     pytest.param("PBESPBES <EZ", True, id="failed, and another pipeline behind"),
     pytest.param("PBES <12CZ", False, id="confirmed"),
+    pytest.param("UBES", True, id="Execute of the unnamed statement, and Sync"),
+    pytest.param("UBES <12C", True, id="... executed"),
+    pytest.param("UBES <1E", False, id="... failed"),
+    pytest.param("CBES <32a", True, id="a tag of its own, its commit not confirmed"),
+    pytest.param("Q <e", True, id="a setting changed, its commit not confirmed"),
+    pytest.param("Q <eM", False, id="SET; COMMIT"),
     pytest.param("F", True, id="a function call"),
     pytest.param("W", True, id="an INSERT that commits by itself"),
     pytest.param("Q <CY >W", False, id="an INSERT in a transaction block"),
     pytest.param("W <E", False, id="an INSERT that failed"),
     pytest.param("Q <G >d", False, id="COPY IN"),
+    pytest.param("W <G >d", False, id="COPY IN, not all of it"),
+    pytest.param("W <G >dc", True, id="COPY IN, all of it"),
     pytest.param("", False, id="nothing"),
     pytest.param("Q <CY", False, id="in a transaction, nothing outstanding"),
 ]
@@ -162,17 +178,144 @@ def test_may_have_committed(script: str, *, expected: bool) -> None:
     assert follow(script).may_have_committed is expected
 
 
+# -- what becomes of statements --------------------------------------------------------
+
+EFFECTS = [
+    # a request about a statement succeeds
+    ("P <1", "+"),
+    ("U <1", "+"),
+    ("C <3", "+"),
+    ("O <3", ""),
+    ("PBDES <12TDCZ", "+z"),
+    ("UBDES <12TDCZ", "+z"),
+    ("POUCS <1313Z", "+++z"),
+    ("PDH <1tT >BES <2CZ", "+z"),
+    ("Pdc <1", "+"),
+    ("UBES <12G >dcS <CZ", "+z"),
+    ("BDES <2TDCZ", ""),
+    ("OS <3Z", ""),
+    ("Q <TDNACZ", ""),
+    # ... is refused, or discarded behind an error
+    ("PS <EZ", "-"),
+    ("PSPS <1ZEZ", "+z-"),  # a name taken (SWAP 5.B.28)
+    ("BPUCS <E", "---"),
+    ("BPH <E >S", "-"),
+    ("PBPES <12E", "+-"),
+    ("PBPES <12EZ", "+-z"),
+    ("PUCSPS <E", "---"),
+    ("PUCSPS <EZ1Z", "---+z"),
+    ("PCQUCS <1E", "+---"),  # the Query is discarded too
+    ("PSUS <1CE", "+"),  # not understood: nothing is told any more
+    ("QPS <EZ1Z", "+z"),  # a Query's error discards nothing
+    ("SPS <EZ1Z", "+z"),
+    ("Q <G >df <E >UC <Z13", "++"),
+    ("UBEPS <12G >f <E", "+-"),
+    # the unnamed statement is gone (SWAP 5.B.28)
+    ("US <1Z >Q <CZ", "+zu"),
+    ("US <1Z >Q <EZ", "+zu"),
+    ("US <1Z >K <MZ", "+zu"),
+    ("US <1Z >W <CZ", "+zu"),
+    ("UQ <1CZ", "+uz"),
+    ("US <1Z >QQ <CZCZ", "+zu"),
+    ("US <1Z >US <EZ", "+z-u"),
+    ("US <1Z >UPS <EZ", "+z--u"),
+    ("US <1Y >US <EX", "+z-u"),
+    ("US <EZ", "-"),  # there was none
+    # ... and is not
+    ("US <1Z >S <Z", "+z"),
+    ("US <1Z >F <VZ", "+z"),
+    ("US <1Z >PS <EZ", "+z-"),
+    ("US <1Z >BUS <EZ", "+z-"),
+    ("US <1Z >PQS <EZ", "+z-"),
+    ("US <1Z >UBES <12aZ", "+z+az"),  # by an Execute
+    ("US <1Z >BES <2xZ", "+zx"),
+    # tags: their place is that of their answer
+    ("Q <axelproZ", "axelpro"),
+    ("BES <2eZ", "e"),
+    ("PSQ <1ZaZ", "+za"),
+    ("QPS <aZ1Z", "a+z"),  # SWAP 5.B.27
+    ("US <1Z >QUS <aZ1Z", "+zau+z"),
+    ("K <MZ", ""),
+    # parameters
+    ("<S", "S"),
+    ("Q <eSZ", "eSz"),
+    ("Q <eSSZ", "eSSz"),
+    ("Q <SCY >Q <CZ", "Sz"),
+    ("<S >BES <2CZ", "Sz"),
+    ("PBES <12eSZ", "+eSz"),
+    # where nothing can be told
+    ("P <F", ""),
+    ("P <T", ""),
+    ("P <2", ""),
+    ("P <2 >P <1SaZ", ""),
+]
+
+
+@pytest.mark.parametrize(("script", "effects"), EFFECTS)
+def test_effects_of_answers(script: str, effects: str) -> None:
+    assert tell(script).effects == effects
+
+
+DROPPED = [
+    ("PUC", ""),
+    ("PBDESQUBES", ""),
+    ("P <E >PUC", "---"),
+    ("P <E >POBDEHQF", "-"),
+    ("P <E >BDEHQFO", ""),
+    ("P <E >PSUC", "-++"),
+    ("P <E >PUSCSC", "--++"),
+    ("P <E >S >PUC", ""),
+    ("P <E >S <Z >P", ""),
+    ("Q <E >P", ""),
+    ("Q <G >dc >P", ""),
+    ("PX", ""),
+    ("PXUC", "+--"),
+    ("X >PUC", "---"),
+    ("<Z >P", ""),
+]
+
+
+@pytest.mark.parametrize(("script", "dropped"), DROPPED)
+def test_requests_that_the_server_discards_are_told(script: str, dropped: str) -> None:
+    assert tell(script).dropped == dropped
+
+
+def test_what_is_told_is_told_again_for_the_same_script() -> None:
+    for _ in range(3):
+        assert tell("P <E >PSUC").dropped == "-++"
+        assert tell("US <1Z >US <EZ").effects == "+z-u"
+
+
 # -- properties ------------------------------------------------------------------------
 
 both = st.lists(
     st.one_of(
-        st.text("PBDECSQKFHdcfX", min_size=1, max_size=4).map(lambda run: f">{run}"),
-        st.text("123TntDCMIsVEFZYXGHWdcNSAR", min_size=1, max_size=4).map(
+        st.text("PUBDECOSQKFHdcfX", min_size=1, max_size=4).map(lambda run: f">{run}"),
+        st.text("123TntDCMIsVEFZYXGHWdcNSARaxelpro", min_size=1, max_size=4).map(
             lambda run: f"<{run}"
         ),
     ),
     max_size=30,
 ).map(" ".join)
+
+
+def likely_answers(queue: str) -> str:
+    """Give answers that may come for the oldest request."""
+    runs = {"Q": "CZYXEaGxS", "K": "MZE", "F": "VZE", "S": "ZYXES"}
+    parts = {"P": "1E", "U": "1E", "B": "2E", "D": "tTnE", "E": "DCIseE", "C": "3E"}
+    return {**runs, **parts, "O": "3E"}.get(queue[:1], "NS")
+
+
+def converse(data: st.DataObject, length: int = 25) -> str:
+    """Make a conversation in which nearly every answer is one that may come."""
+    script = ""
+    for _ in range(length):
+        left = queue(follow(script))
+        answers = likely_answers(left.lstrip("dcf"))
+        sends = data.draw(st.booleans())
+        letter = data.draw(st.sampled_from("PPUUBDECOSSQKFHdcf" if sends else answers))
+        script += f" {'>' if sends else '<'}{letter}"
+    return script
 
 
 @given(both)
@@ -186,26 +329,71 @@ def test_no_conversation_can_break_it(script: str) -> None:
     assert queue(tracker)[:1] not in {"d", "c", "f"}
 
 
-@given(both)
-def test_portions_change_nothing(script: str) -> None:
-    one_by_one = " ".join(
+def one_by_one(script: str) -> str:
+    return " ".join(
         f"{'>' if sender is Peer.CLIENT else '<'}{letter}"
         for sender, run in steps(script)
         for letter in run
     )
-    assert follow(one_by_one).state == follow(script).state
 
 
-@given(st.lists(st.sampled_from(["Q <TDCZ", "PBDES <12TDCZ", "S <Z", "PBS <EZ"])))
+@given(both)
+def test_portions_change_nothing(script: str) -> None:
+    at_once, apart = tell(script), tell(one_by_one(script))
+    assert at_once.tracker.state == apart.tracker.state
+    assert at_once.effects == apart.effects
+
+
+@given(st.data())
+def test_every_request_about_a_statement_is_told_of_once(data: st.DataObject) -> None:
+    told = Told()
+    pending: list[str] = []
+    script = converse(data)
+    for sender, run in steps(script):
+        before = len(told.dropped), len(told.effects)
+        told.hear(f"{'>' if sender is Peer.CLIENT else '<'}{run}")
+        dropped, effects = told.dropped[before[0] :], told.effects[before[1] :]
+        if sender is Peer.CLIENT and run in "PUC" and not dropped:
+            pending.append(run)
+        for effect in effects:
+            if effect in "+-":
+                pending.pop(0)
+        if told.tracker.desynced:
+            return
+        left = [one for one in queue(told.tracker) if one in "PUC"]
+        assert pending == left, script
+        if told.tracker.is_quiet:
+            assert not pending
+
+
+# SWAP 5.B.29.
+@given(st.data())
+def test_asides_change_nothing_but_what_they_tell(data: st.DataObject) -> None:
+    script = converse(data)
+    noisy = script.replace(" ", " <NSA ")
+    plain, told = tell(script), tell(noisy)
+    assert told.tracker.state._replace(has_news=False) == (
+        plain.tracker.state._replace(has_news=False)
+    )
+    aside = str.maketrans("", "", "Sz")
+    assert told.effects.translate(aside) == plain.effects.translate(aside)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["Q <TDCZ", "PBDES <12TDCZ", "S <Z", "PBS <EZ", "UBES <12CZ"])
+    )
+)
 def test_finished_requests_leave_no_trace(requests: list[str]) -> None:
-    assert follow(" >".join(requests)).state == Tracker().state
+    state = follow(" >".join(requests)).state
+    assert state._replace(has_unnamed=False) == Tracker().state
 
 
 # A pipeline too long for the memory of what scripts do is followed all the same.
 def test_a_long_pipeline_is_followed_to_its_end() -> None:
     tracker = follow("PBDES" * 500)
     assert tracker.outstanding == 2_500
-    tracker.note_received(b"12TCZ" * 499)
+    assert tracker.note_received(b"12TCZ" * 499) == b"+z" * 499
     assert queue(tracker) == "PBDES"
-    tracker.note_received(b"12TCZ")
+    assert tracker.note_received(b"12TCZ") == b"+z"
     assert tracker.is_quiet

@@ -1,13 +1,17 @@
-"""The tracker as transcripts: see `tests.kit.frames` for the letters."""
+"""The tracker as transcripts: see `tests.kit.conversations` for the letters."""
 
 import pytest
 
 from dsqlproxy.session.tracker import Tracker
-from tests.kit.frames import follow
+from tests.kit.conversations import follow
 
 
 def queue(tracker: Tracker) -> str:
     return tracker.state.queue.decode()
+
+
+# The numbers are those of the catalogue of tests in the specification (SWAP 5.B); that
+# every row of its table of transitions occurs here is 5.B.11.
 
 
 # -- what is outstanding ---------------------------------------------------------------
@@ -21,7 +25,9 @@ OUTSTANDING = [
     ("S", "S"),
     ("H", ""),
     ("PBDESH", "PBDES"),
+    ("UBDES", "UBDES"),
     ("C", "C"),
+    ("O", "O"),
     ("SSS", "SSS"),
     ("d", ""),  # stray CopyData and ends of a COPY that is not: ignored
     ("cf", ""),
@@ -30,14 +36,19 @@ OUTSTANDING = [
     # answers
     ("Q <TDDC", "Q"),
     ("Q <TDDCZ", ""),
-    ("Q <IZ", ""),
+    ("Q <IZ", ""),  # an empty Query: SWAP 5.B.30
     ("Q <CTDCTDCZ", ""),  # several statements in one Query
     ("Q <EZ", ""),
     ("Q <HdddcCZ", ""),  # COPY OUT
+    ("QQ <HdcCZ", "Q"),  # ... and a Query behind: SWAP 5.B.22
     ("QQ <CZ", "Q"),
-    ("F <VZ", ""),
+    ("Q <aZ", ""),  # tags of their own end a statement too
+    ("Q <xelproMZ", ""),
+    ("BES <2e", "S"),
+    ("F <VZ", ""),  # SWAP 5.B.24
     ("F <EZ", ""),
     ("P <1", ""),
+    ("U <1", ""),
     ("PBDES <12", "DES"),
     ("PBDES <12T", "ES"),
     ("PBDES <12nC", "S"),
@@ -45,14 +56,16 @@ OUTSTANDING = [
     ("PDS <1t", "DS"),  # ParameterDescription, then T or n
     ("PDS <1tT", "S"),
     ("PDS <1tn", "S"),
-    ("BES <2Ds", "S"),  # PortalSuspended
+    ("BES <2Ds", "S"),  # PortalSuspended: SWAP 5.B.23
     ("BES <2DsZ >ES <DCZ", ""),
-    ("BES <2I", "S"),  # an empty prepared statement
+    ("BEES <2DsDs", "S"),
+    ("BES <2I", "S"),  # an empty prepared statement: SWAP 5.B.30
     ("CS <3Z", ""),
+    ("OS <3Z", ""),
     ("S <Z", ""),
     ("SSS <Z", "SS"),
     ("SSS <ZZZ", ""),
-    # asides between any two frames
+    # asides between any two frames: SWAP 5.B.29
     ("PBDES <NSA1N2ASTNDSDACNZN", ""),
     # errors
     ("PS <E", "S"),
@@ -61,12 +74,14 @@ OUTSTANDING = [
     ("PBDES <12E", "S"),
     ("PBDESPBDES <12EZ", "PBDES"),
     ("PQS <E", "S"),  # the Query is discarded too
-    ("PQFS <EZ", ""),
+    ("PQFS <EZ", ""),  # SWAP 5.B.13
+    ("UDOCS <E", "S"),
     ("PBE <E", ""),
     ("ES <CE", "S"),  # an error at Sync, such as a conflict at commit
-    ("ES <CEZ", ""),
-    ("PBEQ <12C", "Q"),  # a Query ends the pipeline like a Sync
+    ("ES <CEZ", ""),  # ... skips nothing: SWAP 5.B.25
+    ("PBEQ <12C", "Q"),  # a Query ends the pipeline like a Sync: SWAP 5.B.26
     ("PBEQ <12CCZ", ""),
+    ("PBEQ <12CCY", ""),
 ]
 
 
@@ -88,11 +103,12 @@ QUIET = [
     "Q <IZ",
     "PBES <12CZ",
     "P <1",  # asyncpg's prepare: no Sync
+    "U <1 >OCH <33",
     "PD <1tT",
     "PD <1tn >CH <3",
     "PBS <12Z",  # its portal died with the Sync
     "P <E >S <Z",
-    "PBE <12C >Q <CZ",
+    "PBE <12C >Q <CZ",  # PostgreSQL 16: SWAP 5.B.26
     "Q <CY >Q <CZ",
     "Q <EX >K <CZ",
     "Q <GNCZ",
@@ -107,6 +123,7 @@ NOT_QUIET = [
     pytest.param("F", id="outstanding: FunctionCall"),
     pytest.param("Q <TDDC", id="no ReadyForQuery yet"),
     pytest.param("Q <CY", id="in a transaction"),
+    pytest.param("PBEQ <12CCY", id="SWAP 5.B.26: PostgreSQL 18"),
     pytest.param("Q <EX", id="in a failed transaction"),
     pytest.param("P <E", id="skipping"),
     pytest.param("PB <E >Q", id="skipping, with a discarded Query"),
@@ -151,6 +168,7 @@ def test_a_sync_ends_the_skipping_before_it_is_answered() -> None:
     assert follow("P <E >SPS <Z1Z").is_quiet
 
 
+# SWAP 5.B.14.
 def test_a_sync_sent_before_the_error_came_ends_the_skipping_too() -> None:
     tracker = follow("PBS >PS <E")
     assert queue(tracker) == "SPS"
@@ -176,22 +194,29 @@ COPY_QUIET = [
     pytest.param("Q <G >c <CZ", id="no rows"),
     pytest.param("Q >ddc <GCZ", id="pipelined ahead of the response"),
     pytest.param("Q >d <G >dc <CZ", id="begun ahead of the response"),
-    pytest.param("Q <G >f <EZ", id="CopyFail"),
+    pytest.param("Q <G >f <EZ", id="CopyFail (SWAP 5.B.19)"),
     pytest.param("Q <G >d <EZ >dddc", id="a refused row, the rest comes late"),
     pytest.param("Q <G >d <E >dddc <Z", id="... between error and ready"),
     pytest.param("Q <G >dc <EZ", id="a refused row, known after the end"),
     pytest.param("Q <G >d <EZ >ddc >Q <CZ", id="... and a Query after it"),
     pytest.param("Q <G >d <E >ddcQ <ZCZ", id="... before the ready"),
+    pytest.param(
+        f"Q <G >d <EZ >{'d' * 1_000}cQ <CZ", id="... 1,000 late ones (SWAP 5.B.20)"
+    ),
     pytest.param("Q <G >dc >Q <CZCZ", id="with a Query behind"),
-    pytest.param("Q <G >dcQ <EZCZ", id="failed, with a Query behind"),
-    pytest.param("Q <G >dc <CTDCZ", id="another statement in the same Query"),
+    pytest.param("Q <G >dcQ <EZCZ", id="failed, with a Query behind (SWAP 5.B.18)"),
+    pytest.param(
+        "Q <G >dc <CTDCZ", id="another statement in the same Query (SWAP 5.B.21)"
+    ),
     pytest.param("Q <G >dc <CG >dc <CZ", id="two in one Query"),
     pytest.param("Q >dcdc <GCGCZ", id="two in one Query, pipelined"),
     pytest.param("Q >d <G >cdc <CGCZ", id="two in one Query, the second ahead"),
     pytest.param("PBE <12G >dcS <CZ", id="extended"),
-    pytest.param("PBEdcS <12GCZ", id="extended, all pipelined"),
+    pytest.param("PBEdcS <12GCZ", id="extended, all pipelined (SWAP 5.B.15)"),
     pytest.param("PBES <12G >dcS <CZ", id="extended, its Sync swallowed (libpq)"),
-    pytest.param("PBE <12G >SHSdcS <CZ", id="Syncs before the data are swallowed"),
+    pytest.param(
+        "PBE <12G >SHSdcS <CZ", id="Syncs before the data are swallowed (SWAP 5.B.16)"
+    ),
     pytest.param("PBESdcS <12GCZ", id="... swallowed in a pipeline"),
     pytest.param("PBEScS <12GCZ", id="... with no data"),
     pytest.param("PBEcQ <12GCTDCZ", id="extended, a Query ends it"),
@@ -199,7 +224,8 @@ COPY_QUIET = [
     pytest.param("PBE <12G >d <E >dc >S <Z", id="extended, a refused row"),
     pytest.param("PBE <12G >dcS <EZ", id="extended, refused at the end"),
     pytest.param("PBE <12G >dcSPBES <EZ12CZ", id="... with a pipeline behind"),
-    pytest.param("PBES <12G >f <E >S <Z", id="extended, CopyFail"),
+    pytest.param("UBE <12G >dcSQ <EZCZ", id="... with a Query behind (SWAP 5.B.18)"),
+    pytest.param("PBES <12G >f <E >S <Z", id="extended, CopyFail (SWAP 5.B.19)"),
     pytest.param("PBES >dc <12EZ", id="extended, refused before the response"),
     pytest.param("Qdc <EZ", id="refused before the response"),
     pytest.param("Q <HdddcCZ >Q <CZ", id="COPY OUT, then a Query"),

@@ -5,16 +5,13 @@ After each portion of a program the server itself is asked, through another sess
 is "idle" from the ReadyForQuery of an ended transaction to the next request.
 """
 
-import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from dsqlproxy.emulator.postgres import EmbeddedPostgres
-from tests.kit.beside_postgres import Monitor, log_in
+from tests.kit.beside_postgres import Monitor, log_in, monitored, running_postgres
 from tests.kit.frames import (
     COPY_DONE,
     FLUSH,
@@ -35,29 +32,17 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="asks the kernel whether all has been read"
 )
 
-_TABLES = """
-    create table t (n int unique deferrable initially deferred);
-    create table u (n int primary key);
-    insert into u values (1)
-"""
-
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
     """Where a PostgreSQL of our own has its socket."""
-    with asyncio.Runner() as runner:
-        starting = EmbeddedPostgres.start()
-        server = runner.run(starting.__aenter__())
-        runner.run(server.execute(*_TABLES.split(";")))
-        yield server.directory
-        runner.run(starting.__aexit__(None, None, None))
+    with running_postgres() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="module")
 def monitor(directory: Path) -> Iterator[Monitor]:
-    with psycopg.connect(
-        host=str(directory), user="postgres", dbname="postgres", autocommit=True
-    ) as connection:
+    with monitored(directory) as connection:
         yield connection
 
 

@@ -4,14 +4,17 @@ Two ways of finding them in a stream, for two uses:
 
 * `FrameReader` takes a conversation apart: it keeps every byte until its frame is
   whole. For logins and for the emulator.
-* `FrameScanner` watches a stream that goes by: it never holds a byte back and
-  keeps nothing but the first few bytes of the few frames that someone asked to
-  see. For the relay, whose speed it decides: its loop is flat, without a call or
-  a generator per frame.
+* `FrameScanner` watches a stream that goes by. It keeps nothing but the first few
+  bytes of the few large frames that someone asked to see; a small frame whose end
+  has not come it leaves with its caller, so that small frames pass whole or not at
+  all. For the relay, whose speed it decides: its loop is flat, without a call or a
+  generator per frame.
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from struct import Struct
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dsqlproxy.errors import ProtocolError
@@ -99,13 +102,24 @@ class FrameScanner:
     What passed is told as a script: one symbol for each whole frame, in order.
     ``symbols`` says which: a number is the symbol itself, `SILENT` leaves frames of
     that type out, and a function is asked with the bytes and where the body is.
+    ``asked`` names functions that this stream asks instead; they may remember what
+    they see, and are called once for each frame, in the order of the frames.
 
     After each `scan`, ``cut`` says how many of the bytes may be passed on. Fewer
-    than were given in two cases only: the chunk ends within a header (at most four
-    bytes, on which no peer can act; give them again before the next chunk), or
-    ``overlong`` is set: the frame that begins at ``cut`` is above ``max_bytes``,
-    and the caller decides about it before the next scan. ``max_bytes`` must be
-    more than a chunk can have: a frame that came whole is not measured.
+    than were given in three cases only; the rest is to be given again, with what
+    follows it:
+
+    * the chunk ends within a header: at most four bytes, on which no peer can act;
+    * the frame that begins at ``cut`` is unfinished and small enough that it is only
+      passed on whole (``symbols`` says what is small). ``missing_bytes`` of it are
+      still to come: collect that many before the next scan, since one before that
+      only finds the frame unfinished again;
+    * ``overlong`` is set: the frame that begins at ``cut`` is above ``max_bytes``,
+      and the caller decides about it before the next scan. ``max_bytes`` must be
+      more than a chunk can have: a frame that came whole is not measured.
+
+    Any other frame passes as it comes. Of one that came in parts a function is shown
+    the first `BODY_BYTES` only.
 
     A type outside ``symbols`` or an impossible length sets ``lost``: scanning ends,
     everything may be passed on. The stream is then no longer understood, but it is
@@ -113,15 +127,26 @@ class FrameScanner:
     """
 
     __slots__ = (
-        "_asked", "_body", "_kind", "_limit", "_rest", "_table",
-        "cut", "lost", "overlong",
+        "_asked", "_body", "_kind", "_limit", "_rest", "_table", "_whole",
+        "cut", "lost", "missing_bytes", "overlong",
     )  # fmt: skip
 
-    def __init__(self, symbols: "Symbols", *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        symbols: "Symbols",
+        *,
+        max_bytes: int,
+        asked: "Mapping[int, AskedSymbol] | None" = None,
+    ) -> None:
+        if asked:
+            symbols = symbols.asking(asked)
         self._table = symbols.table
         self._asked = symbols.asked
+        self._whole = symbols.whole
         self._limit = max_bytes
         self.cut = 0
+        self.missing_bytes = 0
+        """What the frame at ``cut`` lacks; 0 where not even its header has come."""
         self.lost = ""
         """Why the stream is no longer understood; empty while it is."""
         self.overlong: tuple[int, int] | None = None
@@ -137,7 +162,7 @@ class FrameScanner:
 
     @property
     def rest_bytes(self) -> int:
-        """How many bytes of the frame that was begun are still to come."""
+        """How many bytes of the frame that was passed on in part are still to come."""
         return self._rest
 
     def scan(self, data: bytes) -> bytes:
@@ -145,6 +170,7 @@ class FrameScanner:
         script: list[bytes] = []
         position = self._resume(data, script) if self._rest else 0
         self.cut = size = len(data)
+        self.missing_bytes = 0
         if self.lost:
             return b""
         last_header = size - HEADER_BYTES
@@ -183,6 +209,9 @@ class FrameScanner:
         elif length > self._limit:
             self.cut = position
             self.overlong = (kind, length)
+        elif length <= self._whole.get(kind, 0):
+            self.cut = position
+            self.missing_bytes = position + 1 + length - len(data)
         else:
             self._kind = kind
             self._rest = position + 1 + length - len(data)
@@ -216,7 +245,7 @@ SILENT = 0
 """In `Symbols`: frames of this type are left out of the script."""
 
 BODY_BYTES = 64
-"""How much of a body is kept for a function where it came in more than one chunk."""
+"""How much of a body is kept for a function where it was passed on in parts."""
 
 AskedSymbol = Callable[[bytes, int, int], bytes]
 """Gives the symbol of the frame whose body is data[start:end]; `LookupError` where
@@ -224,13 +253,23 @@ no such body can be."""
 
 
 class Symbols:
-    """How each type that may occur is written in a script; made once per direction."""
+    """How each type that may occur is written in a script; made once per direction.
 
-    __slots__ = ("asked", "table")
+    ``whole`` says which frames are passed on in one piece: those of these types whose
+    length is at most so many bytes. They must be less than a scanner's ``max_bytes``.
+    """
 
-    def __init__(self, symbols: Mapping[int, int | AskedSymbol]) -> None:
+    __slots__ = ("asked", "table", "whole")
+
+    def __init__(
+        self,
+        symbols: Mapping[int, int | AskedSymbol],
+        *,
+        whole: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        self.whole = {int(kind): most for kind, most in whole.items()}
         self.asked = {
-            kind: symbol for kind, symbol in symbols.items() if callable(symbol)
+            int(kind): symbol for kind, symbol in symbols.items() if callable(symbol)
         }
         # Symbols are kept as bytes, ready to be joined; None is asked, or unknown.
         table: list[bytes | None] = [None] * 256
@@ -238,3 +277,15 @@ class Symbols:
             if not callable(symbol):
                 table[kind] = b"" if symbol == SILENT else bytes((symbol,))
         self.table = tuple(table)
+
+    def asking(self, asked: Mapping[int, AskedSymbol]) -> "Symbols":
+        """Give the same, with these functions instead of what was there."""
+        changed = copy(self)
+        changed.asked = {**self.asked, **{int(kind): f for kind, f in asked.items()}}
+        # One table serves all sessions, unless a type is not asked about in it.
+        if any(self.table[kind] is not None for kind in asked):
+            changed.table = tuple(
+                None if kind in asked else symbol
+                for kind, symbol in enumerate(self.table)
+            )
+        return changed

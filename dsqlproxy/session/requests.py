@@ -12,7 +12,13 @@ of Sync and Query against ReadyForQuery is wrong, because
 
 Entries are the symbols of client frames (`pgproto.script`). CopyData, CopyDone and
 CopyFail leave markers (``d``, ``c``, ``f``) where they were sent: they have no
-answer of their own, but their place decides which Syncs were swallowed.
+answer of their own, but their place decides which Syncs were swallowed. A swallowed
+Sync ends nothing: what was sent before it still counts as sent since the last Sync.
+
+The same theory tells which prepared statements the server has. A Parse or a Close
+takes effect when it is answered, and the answer names nothing. So these stand in a
+second queue, the caller's, since it holds names and texts: `after_sent` says which of
+them join it, and `after_received` what became of the oldest.
 
 The state is a value, and `after_sent` and `after_received` are pure.
 """
@@ -27,17 +33,20 @@ from dsqlproxy.pgproto.script import (
     QUERY_COMMIT,
     QUERY_WRITE,
     READY_STATUS,
+    TOLD_BY_TAG,
 )
 
 MAX_OUTSTANDING: Final = 16_384
 """Entries above which a pipeline is no longer followed. libpq's longest has 10,000;
 the queue is a value that is copied, which at this length takes 20 ms in all."""
 
-_EXTENDED: Final = frozenset(b"PBDEC")
-LEAVES_NO_PORTAL: Final = frozenset(b"PDC")
+_EXTENDED: Final = frozenset(b"PUBDECO")
+LEAVES_NO_PORTAL: Final = frozenset(b"PUDCO")
 ANSWERED_BY_READY: Final = frozenset(b"SQFKW")
 MARKERS: Final = frozenset(b"dcf")
+STATEMENT_REQUESTS: Final = frozenset(b"PUC")
 _COPY_ENDS: Final = frozenset(b"cf")
+_QUERIES: Final = frozenset(b"QKW")
 _RUN_STATEMENTS: Final = (b"E", b"Q", b"K", b"W")
 
 _NEEDS_CARE: Final = frozenset((*b"dcf", FrontendType.TERMINATE))
@@ -45,6 +54,7 @@ _NEEDS_CARE: Final = frozenset((*b"dcf", FrontendType.TERMINATE))
 _COPY_DATA: Final = int(FrontendType.COPY_DATA)
 _EXECUTE: Final = int(FrontendType.EXECUTE)
 _SYNC: Final = int(FrontendType.SYNC)
+_UNNAMED_PARSE: Final = ord("U")
 
 
 class State(NamedTuple):
@@ -58,6 +68,8 @@ class State(NamedTuple):
     since_sync: bytes = b""  # extended frames since the last Sync, each kind once
     done: int = 0  # the CommandComplete whose ReadyForQuery has not come
     status: TransactionStatus = TransactionStatus.IDLE
+    has_unnamed: bool = False  # an unnamed statement, unless it was closed
+    has_news: bool = False  # a statement or a parameter, since the last ReadyForQuery
     desynced: str = ""
     client_terminated: bool = False
     upstream_failed: bool = False
@@ -66,18 +78,32 @@ class State(NamedTuple):
 # -- client frames, when they have been forwarded ----------------------------------
 
 
-def after_sent(state: State, script: bytes) -> State:
-    """Give the state after client frames that have been forwarded."""
-    script = _heard(state, script)
+def after_sent(state: State, script: bytes) -> tuple[State, bytes]:
+    """Give the state after client frames that have been forwarded, and what is dropped.
+
+    What is dropped: nothing (``b""``) where the server will look at every request about
+    a statement; else a symbol for each one of the script: ``+`` for one that joins the
+    pending ones, ``-`` for one that the server discards.
+    """
+    heard = _heard(state, script)
+    fates = bytearray()
     if state.desynced:
-        return _after_unread(state, script)
-    if not (state.in_copy or state.skipping or _NEEDS_CARE.intersection(script)):
-        return _limited(_queued(state, script))
-    for position, symbol in enumerate(script):
-        state = _sent(state, symbol)
-        if state.desynced:
-            return _after_unread(state, script[position + 1 :])
-    return _limited(state)
+        return _after_unread(state, heard), b""
+    if not (state.in_copy or state.skipping or _NEEDS_CARE.intersection(heard)):
+        state = _queued(state, heard)
+    else:
+        for position, symbol in enumerate(heard):
+            if symbol in STATEMENT_REQUESTS:
+                fates += b"-" if state.skipping else b"+"
+            state = _sent(state, symbol)
+            if state.desynced:
+                return _after_unread(state, heard[position + 1 :]), b""
+    fates += b"-" * _about_statements(script[len(heard) :])
+    return _limited(state), bytes(fates) if b"-" in fates else b""
+
+
+def _about_statements(symbols: bytes) -> int:
+    return sum(map(symbols.count, STATEMENT_REQUESTS))
 
 
 def _after_unread(state: State, script: bytes) -> State:
@@ -164,18 +190,51 @@ def _copy_sent(state: State, symbol: int) -> State:
 # -- upstream frames ----------------------------------------------------------------
 
 
-def after_received(state: State, script: bytes) -> State:
-    """Give the state after frames that came from the upstream."""
+def after_received(state: State, script: bytes) -> tuple[State, bytes]:
+    """Give the state after frames that came from the upstream, and their effects.
+
+    Effects are what the answers mean to what the session has at the server, in the
+    order of the answers:
+
+    * ``+``: the oldest pending request about a statement has succeeded;
+    * ``-``: the oldest pending one was refused, or discarded after an error;
+    * ``u``: the unnamed statement is gone. A Query ran; or a Parse of it failed, which
+      drops the old one before it looks at the new;
+    * ``S`` and the symbols of `TOLD_BY_TAG`: such a frame came here;
+    * ``z``: a ReadyForQuery came here, after a ``+`` or an ``S`` since the last one.
+    """
+    effects = b""
     for position, symbol in enumerate(script):
         if state.desynced:
-            return _after_unheard(state, script[position:])
+            return _after_unheard(state, script[position:]), effects
         if symbol not in _ASIDE:
-            take = _RECEIVED.get(symbol, _unexpected)
-            state = take(state, symbol)
+            before = state
+            state = _RECEIVED.get(symbol, _unexpected)(state, symbol)
             if state.queue and state.queue[0] in MARKERS:
                 # Of a COPY that is over, or of none: the server ignores them.
                 state = state._replace(queue=state.queue.lstrip(b"dcf"))
-    return state
+            if not state.desynced:
+                effects += _effects(before, symbol, state)
+    return state, effects
+
+
+_TOLD: Final = TOLD_BY_TAG | {BackendType.PARAMETER_STATUS}
+
+
+def _effects(before: State, symbol: int, after: State) -> bytes:
+    if symbol in _TOLD:
+        return bytes((symbol,))
+    effects = b""
+    if symbol in b"13" and before.queue[0] in STATEMENT_REQUESTS:
+        effects = b"+"
+    elif symbol == BackendType.ERROR_RESPONSE:
+        gone = _about_statements(before.queue) - _about_statements(after.queue)
+        effects = b"-" * gone
+    if before.has_unnamed and not after.has_unnamed:
+        effects += b"u"
+    if before.has_news and not after.has_news:
+        effects += b"z"
+    return effects
 
 
 def _after_unheard(state: State, script: bytes) -> State:
@@ -190,15 +249,15 @@ def _after_unheard(state: State, script: bytes) -> State:
     return state._replace(upstream_failed=failed)
 
 
-_ASIDE: Final = frozenset(b"NSA")
-"""NoticeResponse, ParameterStatus, NotificationResponse answer nothing."""
+_ASIDE: Final = frozenset(b"NA")
+"""NoticeResponse and NotificationResponse answer nothing and change nothing."""
 
-_ANSWERS: Final[dict[int, int]] = {
-    BackendType.PARSE_COMPLETE: FrontendType.PARSE,
-    BackendType.BIND_COMPLETE: FrontendType.BIND,
-    BackendType.CLOSE_COMPLETE: FrontendType.CLOSE,
-    BackendType.ROW_DESCRIPTION: FrontendType.DESCRIBE,  # or part of a Query's answer
-    BackendType.NO_DATA: FrontendType.DESCRIBE,
+_ANSWERS: Final[dict[int, bytes]] = {
+    BackendType.PARSE_COMPLETE: b"PU",
+    BackendType.BIND_COMPLETE: b"B",
+    BackendType.CLOSE_COMPLETE: b"CO",
+    BackendType.ROW_DESCRIPTION: b"D",  # or part of a Query's answer
+    BackendType.NO_DATA: b"D",
 }
 
 
@@ -206,17 +265,26 @@ def _ready_received(state: State, symbol: int) -> State:
     queue = state.queue
     if not queue or queue[0] not in ANSWERED_BY_READY:
         state = _desynced(state, "unexpected ReadyForQuery")
-    if state.desynced:
         # Which request it answers is a guess; a stale one would be waited for.
         state = state._replace(queue=b"", in_copy=False)
+    elif queue[0] in _QUERIES:
+        state = state._replace(has_unnamed=False)
     return state._replace(
-        queue=state.queue[1:], status=READY_STATUS[symbol], skipping=False, done=0
+        queue=state.queue[1:],
+        status=READY_STATUS[symbol],
+        skipping=False,
+        done=0,
+        has_news=False,
     )
 
 
 def _answer_received(state: State, symbol: int) -> State:
-    if state.queue and state.queue[0] == _ANSWERS[symbol]:
-        return state._replace(queue=state.queue[1:])
+    if state.queue and state.queue[0] in _ANSWERS[symbol]:
+        head, state = state.queue[0], state._replace(queue=state.queue[1:])
+        if head not in STATEMENT_REQUESTS:
+            return state
+        has_unnamed = state.has_unnamed or head == _UNNAMED_PARSE
+        return state._replace(has_unnamed=has_unnamed, has_news=True)
     if symbol == BackendType.ROW_DESCRIPTION:
         return state
     return _desynced(state, f"unexpected answer {chr(symbol)!r}")
@@ -227,10 +295,10 @@ def _statement_ended(state: State, symbol: int) -> State:
         state = _copy_over(state)
     if state.queue[:1] not in _RUN_STATEMENTS:
         return _desynced(state, f"unexpected end of a statement {chr(symbol)!r}")
-    if symbol in {BackendType.COMMAND_COMPLETE, COMMITTED}:
-        state = state._replace(done=symbol)
     if symbol == COMMITTED:
-        state = _settled(state)
+        state = _settled(state._replace(done=COMMITTED))
+    elif symbol not in b"Is":  # nothing was run, or not to its end
+        state = state._replace(done=BackendType.COMMAND_COMPLETE)
     if state.queue[0] == _EXECUTE:
         state = state._replace(queue=state.queue[1:])
     return state
@@ -252,6 +320,8 @@ def _error_received(state: State, _symbol: int) -> State:
     state = state._replace(done=0)
     if queue[0] not in _EXTENDED:
         return _settled(state)  # its ReadyForQuery follows
+    if queue[0] == _UNNAMED_PARSE:
+        state = state._replace(has_unnamed=False)
     sync = queue.find(_SYNC)
     if sync < 0:
         return state._replace(queue=b"", skipping=True)
@@ -295,8 +365,16 @@ def _fatal_received(state: State, _symbol: int) -> State:
     return state._replace(upstream_failed=True)
 
 
+def _parameter_received(state: State, _symbol: int) -> State:
+    return state._replace(has_news=True)
+
+
 def _part_received(state: State, _symbol: int) -> State:
     return state
+
+
+def _copy_both_begun(state: State, _symbol: int) -> State:
+    return _desynced(state, "COPY in both directions (replication)")
 
 
 def _unexpected(state: State, symbol: int) -> State:
@@ -310,11 +388,13 @@ def _desynced(state: State, reason: str) -> State:
 _RECEIVED: Final[dict[int, Callable[[State, int], State]]] = {
     **dict.fromkeys(READY_STATUS, _ready_received),
     **dict.fromkeys(_ANSWERS, _answer_received),
-    **dict.fromkeys((*b"CIs", COMMITTED), _statement_ended),
+    **dict.fromkeys((*b"CIs", COMMITTED, *TOLD_BY_TAG), _statement_ended),
     # ParameterDescription, CopyOutResponse, CopyDone, FunctionCallResponse: the
     # frame that completes the answer is still to come.
     **dict.fromkeys(b"tHcV", _part_received),
     BackendType.ERROR_RESPONSE: _error_received,
     ERROR_FATAL: _fatal_received,
     BackendType.COPY_IN_RESPONSE: _copy_begun,
+    BackendType.COPY_BOTH_RESPONSE: _copy_both_begun,
+    BackendType.PARAMETER_STATUS: _parameter_received,
 }

@@ -28,14 +28,14 @@ _SYNC: Final = int(FrontendType.SYNC)
 
 
 class _Node:
-    """A state, and where scripts lead from it, as far as that was asked."""
+    """A state, and where scripts lead from it and mean, as far as that was asked."""
 
     __slots__ = ("received", "sent", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.sent: dict[bytes, _Node] = {}
-        self.received: dict[bytes, _Node] = {}
+        self.sent: dict[bytes, tuple[_Node, bytes]] = {}
+        self.received: dict[bytes, tuple[_Node, bytes]] = {}
 
 
 class _Memo:
@@ -52,20 +52,23 @@ class _Memo:
     def __init__(self) -> None:
         self._nodes: dict[State, _Node] = {}
         self.idle = self._node(State())
+        self.idle_with_unnamed = self._node(State(has_unnamed=True))
 
-    def after_sent(self, node: _Node, script: bytes) -> _Node:
-        """Give the node after client frames."""
-        to = self._node(after_sent(node.state, script))
-        if self._is_kept(node, script) and self._is_kept(to, script):
-            node.sent[script] = to
-        return to
+    def after_sent(self, node: _Node, script: bytes) -> tuple[_Node, bytes]:
+        """Give the node after client frames, and which requests are dropped."""
+        state, dropped = after_sent(node.state, script)
+        step = (self._node(state), dropped)
+        if self._is_kept(node, script) and self._is_kept(step[0], script):
+            node.sent[script] = step
+        return step
 
-    def after_received(self, node: _Node, script: bytes) -> _Node:
-        """Give the node after upstream frames."""
-        to = self._node(after_received(node.state, script))
-        if self._is_kept(node, script) and self._is_kept(to, script):
-            node.received[script] = to
-        return to
+    def after_received(self, node: _Node, script: bytes) -> tuple[_Node, bytes]:
+        """Give the node after upstream frames, and their effects."""
+        state, effects = after_received(node.state, script)
+        step = (self._node(state), effects)
+        if self._is_kept(node, script) and self._is_kept(step[0], script):
+            node.received[script] = step
+        return step
 
     def _node(self, state: State) -> _Node:
         node = self._nodes.get(state)
@@ -88,29 +91,44 @@ class _Memo:
 class Tracker:
     """The outstanding requests of one session, seen from between the two peers.
 
-    Starts as of the first ReadyForQuery. `note_sent` takes the script of client
-    frames when they have been forwarded, `note_received` that of the upstream's.
+    Starts as of a ReadyForQuery: the first one of a session, or, where it may have an
+    unnamed statement, that of an upstream which took another's place. `note_sent` takes
+    the script of client frames when they have been forwarded, `note_received` that of
+    the upstream's.
     """
 
     __slots__ = ("_node",)
 
-    def __init__(self) -> None:
-        self._node = _MEMO.idle
+    def __init__(self, *, has_unnamed: bool = False) -> None:
+        self._node = _MEMO.idle_with_unnamed if has_unnamed else _MEMO.idle
 
     @property
     def state(self) -> State:
         """All that is known."""
         return self._node.state
 
-    def note_sent(self, script: bytes) -> None:
-        """Note frames that went to the upstream."""
-        node = self._node
-        self._node = node.sent.get(script) or _MEMO.after_sent(node, script)
+    def note_sent(self, script: bytes) -> bytes:
+        """Note frames that went to the upstream.
 
-    def note_received(self, script: bytes) -> None:
-        """Note frames that came from the upstream."""
+        Returns which requests about statements the server will discard: nearly always
+        ``b""``, for none (`requests.after_sent`).
+        """
         node = self._node
-        self._node = node.received.get(script) or _MEMO.after_received(node, script)
+        self._node, dropped = node.sent.get(script) or _MEMO.after_sent(node, script)
+        return dropped
+
+    def note_received(self, script: bytes) -> bytes:
+        """Note frames that came from the upstream.
+
+        Returns what they mean to the session's statements and settings: mostly
+        ``b""``, for nothing (`requests.after_received`). A session that is no longer
+        understood is told of nothing any more.
+        """
+        node = self._node
+        self._node, effects = node.received.get(script) or _MEMO.after_received(
+            node, script
+        )
+        return effects
 
     @property
     def desynced(self) -> str:
@@ -136,7 +154,8 @@ class Tracker:
     def awaits_ready(self) -> bool:
         """Whether a ReadyForQuery is still to come without more from the client."""
         state = self.state
-        return not state.in_copy and not ANSWERED_BY_READY.isdisjoint(state.queue)
+        is_copying = state.in_copy and not state.copy_ended
+        return not is_copying and not ANSWERED_BY_READY.isdisjoint(state.queue)
 
     @property
     def in_transaction(self) -> bool:
@@ -174,11 +193,14 @@ class Tracker:
         write runs outside a transaction block; where a statement is done but its
         implicit commit is not confirmed; and for an Execute whose Sync was sent. A tag
         of COMMIT itself settles the matter for what it ends: the server commits before
-        it sends it. So does an error: what failed was not committed. A false alarm
-        makes a client look; a false all-clear makes it do the work twice.
+        it sends it. So does an error: what failed was not committed. And while a server
+        waits for the rest of a COPY it does nothing else. A false alarm makes a client
+        look; a false all-clear makes it do the work twice.
         """
         state = self.state
         queue = state.queue
+        if state.in_copy and not state.copy_ended:
+            return False
         if state.done and state.done != COMMITTED:
             return not ANSWERED_BY_READY.isdisjoint(queue)
         if QUERY_COMMIT in queue or (_EXECUTE in queue and _SYNC in queue):
