@@ -1,30 +1,24 @@
 """The composition root: builds a proxy from its configuration, runs it, ends it.
 
-Ending is a list of steps, each of which waits for an event and none for a tick:
-
-1. not ready any more (health), but still accepting for ``drain_delay``, since the
-   containers of a pod are told to end together;
-2. stop accepting;
-3. sessions end at their next quiet moment, with 57P01; idle ones at once;
-4. what is left at ``drain_timeout`` ends where it is, with 57P01 too;
-5. tasks, admin listener and token threads end.
-
-A second signal skips to step 4, and leaves it a moment only.
+How it ends is written in `drain.py`.
 """
 
 import asyncio
 import logging
 import os
+import random
 import secrets
 import ssl
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dsqlproxy import __version__
 from dsqlproxy.channel.channel import Channel
+from dsqlproxy.clocks import Clocks
 from dsqlproxy.config import Config, ListenerConfig, TcpAddress, UnixAddress
 from dsqlproxy.config.model import ClientCertificate
+from dsqlproxy.drain import Drain, Shutdown
 from dsqlproxy.errors import DsqlProxyError, TokenError
 from dsqlproxy.listen.cancel import CancelKeys
 from dsqlproxy.listen.client_tls import context_from_files, self_signed_context
@@ -33,20 +27,22 @@ from dsqlproxy.ops.admin import AdminServer
 from dsqlproxy.ops.health import Health
 from dsqlproxy.ops.log import EventLog
 from dsqlproxy.ops.metrics import Metrics, TokenOutcome
-from dsqlproxy.ops.sessions import OpenSessions, SessionState
+from dsqlproxy.ops.sessions import OpenSessions
+from dsqlproxy.session.lifetime import Backoff, SwapWindow
+from dsqlproxy.session.pins import PinReason
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.services import Services
 from dsqlproxy.session.session import Session
+from dsqlproxy.session.statements import Budget
+from dsqlproxy.session.watch import Watch
 from dsqlproxy.upstream.connector import Connector, Target
+from dsqlproxy.upstream.limiter import LoginLimiter
 from dsqlproxy.upstream.tokens import (
     SigningRequest,
     StaticCredentials,
     Token,
     TokenSource,
 )
-
-PROGRESS_SECONDS = 5.0
-"""How often a drain that goes on says how many sessions are left."""
 
 MAX_WAITING = 2000
 """Connections that have no session (yet, or no more), on all listeners together.
@@ -55,9 +51,8 @@ Twice the default of ``max_sessions``: a pool that opens all at once fits in, an
 with the usual limit of 4,096 open files the living sessions keep theirs.
 """
 
-STOP_SECONDS = 3.0
-FORCED_SECONDS = 0.3
-"""How long ended sessions may take for their last words; after a second signal."""
+STATEMENT_BYTES = 64 * 1024 * 1024
+"""What all sessions together may keep of prepared statements (`SessionMemory`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +83,6 @@ class Started:
         admin = self.admin and {"host": self.admin.host, "port": self.admin.port}
         listeners = [bound.as_dict() for bound in self.listeners]
         return {"pid": os.getpid(), "listeners": listeners, "admin": admin}
-
-
-@dataclass(slots=True)
-class Shutdown:
-    """Asks a proxy to end; asked twice, to end at once."""
-
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    forced: asyncio.Event = field(default_factory=asyncio.Event)
-    reason: str = ""
-    force_reason: str = ""
-
-    def request(self, reason: str) -> None:
-        """Ask once, or once more."""
-        if self.begun.is_set():
-            self.force_reason = self.force_reason or reason
-            self.forced.set()
-        else:
-            self.reason = reason
-            self.begun.set()
 
 
 class _MeteredTokens:
@@ -145,23 +121,30 @@ class Proxy:
         config: Config,
         *,
         log: EventLog,
-        clock: Callable[[], float],
+        clocks: Clocks,
         credentials: StaticCredentials | None = None,
     ) -> None:
         self._config = config
         self._log = log
-        self._clock = clock
+        self._clocks = clocks
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._all_ended = asyncio.Event()
+        self._drain = Drain(
+            config, sessions=self._sessions, clock=clocks.monotonic, log=log
+        )
+        self._watch = Watch(clocks)
+        self._budget = Budget(STATEMENT_BYTES)
+        self._limiters: dict[str, LoginLimiter] = {}
         self._group: asyncio.TaskGroup | None = None
         self._open_sessions = OpenSessions()
         names = [listener.name for listener in config.listeners]
-        self._health = Health(listeners=names, clock=clock)
+        self._health = Health(listeners=names, clock=clocks.monotonic)
         self._metrics = Metrics(
             listeners=names,
             version=__version__,
             close_reasons=list(CloseReason),
+            pin_reasons=list(PinReason),
+            connect_queues=self._connect_queues,
             open_traffic=self._open_sessions.traffic,
         )
         self._cancel_keys: CancelKeys[Session] = CancelKeys(secrets.token_bytes)
@@ -181,9 +164,10 @@ class Proxy:
         connector = Connector(
             Target.from_listener(listener),
             tokens,
-            clock=self._clock,
+            clocks=self._clocks,
             logger=logging.getLogger("dsqlproxy.upstream"),
         )
+        limit = listener.session_limit
         return Services(
             config=listener,
             connector=connector,
@@ -193,10 +177,34 @@ class Proxy:
             metrics=self._metrics,
             health=self._health,
             log=self._log,
-            clock=self._clock,
+            clocks=self._clocks,
+            limiter=self._limiter(listener),
+            watch=self._watch,
+            statement_budget=self._budget,
+            new_window=lambda: SwapWindow.of(limit, jitter=random.random()),  # noqa: S311
+            new_backoff=lambda: Backoff(limit, random=random.random),
             new_id=lambda: secrets.token_hex(4),
             tls=_client_tls(listener),
         )
+
+    def _limiter(self, listener: ListenerConfig) -> LoginLimiter:
+        """Give the limiter of a listener's cluster; the lowest rate asked for counts.
+
+        All listeners of a cluster share it, since the cluster counts them together.
+        """
+        host = listener.endpoint.host
+        if host not in self._limiters:
+            rates = (
+                each.max_connect_rate
+                for each in self._config.listeners
+                if each.endpoint.host == host
+            )
+            self._limiters[host] = LoginLimiter(min(rates))
+        return self._limiters[host]
+
+    def _connect_queues(self) -> Iterator[tuple[str, int]]:
+        for name, services in self._services.items():
+            yield name, services.limiter.waiting
 
     # -- running ---------------------------------------------------------------------
 
@@ -254,8 +262,16 @@ class Proxy:
         on_listening()
         for profile, region in self._identities():
             self._tasks.add(group.create_task(self._tokens[profile].prewarm(region)))
+        self._tasks.add(group.create_task(self._watch.run()))
         await shutdown.begun.wait()
-        await self._drain(shutdown, listeners)
+        self._health.note_draining(shutdown.reason)
+        await self._drain.run(shutdown, stop_accepting=lambda: self._close(listeners))
+
+    def _close(self, listeners: list[Listener]) -> None:
+        """Accept nobody any more."""
+        self._group = None  # what was accepted just now comes too late
+        for listener in listeners:
+            listener.close()
 
     def _new_listener(self, config: ListenerConfig) -> Listener:
         services = self._services[config.name]
@@ -277,7 +293,7 @@ class Proxy:
             sessions=self._open_sessions.rows,
             loop=asyncio.get_running_loop(),
             log=self._log,
-            clock=self._clock,
+            clock=self._clocks.monotonic,
         )
 
     def _identities(self) -> set[tuple[str | None, str]]:
@@ -304,8 +320,7 @@ class Proxy:
     def _forget(self, session: Session, task: asyncio.Task[None]) -> None:
         self._sessions.discard(session)
         self._tasks.discard(task)
-        if not self._sessions:
-            self._all_ended.set()
+        self._drain.note_ended()
 
     def _note_listening(self, started: Started) -> None:
         self._health.note_listening()
@@ -330,56 +345,6 @@ class Proxy:
         if started.admin is not None:
             self._log.info("admin listening", address=str(started.admin))
 
-    # -- ending ----------------------------------------------------------------------
-
-    async def _drain(self, shutdown: Shutdown, listeners: list[Listener]) -> None:
-        """Take the steps written at the head of this file."""
-        delay, timeout = self._config.drain_delay, self._config.drain_timeout
-        self._health.note_draining(shutdown.reason)
-        self._log.info(
-            "draining",
-            reason=shutdown.reason,
-            sessions=len(self._sessions),
-            deadline=delay + timeout,
-        )
-        forced, ended = shutdown.forced, self._all_ended
-        await _first_of(forced.wait(), seconds=delay)
-        self._group = None  # what was accepted just now comes too late
-        for listener in listeners:
-            listener.close()
-        for session in tuple(self._sessions):
-            session.drain()
-        await self._wait_for_busy(forced, deadline=self._clock() + timeout)
-        for session in tuple(self._sessions):
-            session.stop()
-        ended.clear()
-        if self._sessions and not forced.is_set():
-            await _first_of(forced.wait(), ended.wait(), seconds=STOP_SECONDS)
-        if self._sessions and forced.is_set():
-            await _first_of(ended.wait(), seconds=FORCED_SECONDS)
-
-    async def _wait_for_busy(self, forced: asyncio.Event, *, deadline: float) -> None:
-        """Wait until all sessions have ended, and say at once if that takes time."""
-        ended = self._all_ended
-        while self._sessions and not forced.is_set():
-            left, busy = deadline - self._clock(), self._count_busy()
-            if left <= 0:
-                if busy:
-                    self._log.warning("drain timeout reached", sessions=busy)
-                return
-            if busy:
-                facts = {"sessions": len(self._sessions), "busy": busy}
-                hint = "a second signal ends it now"
-                self._log.info("draining", **facts, deadline=round(left, 1), hint=hint)
-            ended.clear()
-            seconds = min(left, PROGRESS_SECONDS)
-            await _first_of(forced.wait(), ended.wait(), seconds=seconds)
-
-    def _count_busy(self) -> int:
-        """Count the sessions that do not end by themselves in a moment."""
-        ending = {SessionState.LOGIN, SessionState.CLOSING}
-        return sum(each.info().state not in ending for each in self._sessions)
-
 
 def _client_tls(listener: ListenerConfig) -> ssl.SSLContext | None:
     match listener.client_tls:
@@ -389,12 +354,3 @@ def _client_tls(listener: ListenerConfig) -> ssl.SSLContext | None:
             return self_signed_context(now=datetime.now(UTC))
         case ClientCertificate() as files:
             return context_from_files(files.cert_file, files.key_file)
-
-
-async def _first_of(*events: Coroutine[None, None, bool], seconds: float) -> None:
-    """Wait for the first of some events, but not longer than so many seconds."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(event) for event in events]
-        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()

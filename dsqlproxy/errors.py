@@ -13,7 +13,9 @@
     ├── RoleNotAllowed        28000    no user named, or one outside `roles`
     ├── MessageTooLarge       54000    over the cluster's limit for one message
     ├── TooManyConnections    53300    the proxy's own limit
-    └── ShuttingDown          57P01    the proxy ends
+    ├── ShuttingDown          57P01    the proxy ends
+    ├── SessionLimitReached   57P01    the cluster's limit, and no other upstream
+    └── SwapError             -        a swap was abandoned; the session goes on
 
 This module knows nothing of the rest: it can be imported from everywhere.
 An exception answers three questions: which peer, what happened, and what the
@@ -132,3 +134,13 @@ class ShuttingDown(DsqlProxyError):
     """The proxy ends and takes the session with it."""
 
     sqlstate = "57P01"
+
+
+class SessionLimitReached(DsqlProxyError):
+    """The session is as old as the cluster lets one be, and could not be swapped."""
+
+    sqlstate = "57P01"
+
+
+class SwapError(DsqlProxyError):
+    """A swap was abandoned; the session goes on with the upstream that it has."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from dsqlproxy.app import MAX_WAITING, Bound, Shutdown, Started
+from dsqlproxy.app import MAX_WAITING, Bound, Started
 from dsqlproxy.channel.channel import Channel
 from dsqlproxy.config import Config, TcpAddress, UnixAddress
+from dsqlproxy.drain import Shutdown
 from dsqlproxy.emulator.server import Emulator
 from dsqlproxy.errors import ConfigError, DsqlProxyError
 from tests.end_to_end.conftest import emulator, postgres, proxy
@@ -172,7 +173,7 @@ async def test_those_who_only_connect_do_not_use_up_all_files(
 async def test_a_drain_that_goes_on_says_so(
     proxy: RunningProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsqlproxy.app.PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr("dsqlproxy.drain.PROGRESS_SECONDS", 0.05)
     async with RawClient.session(proxy) as busy:
         await busy.ask("begin")
         proxy.shutdown.request("SIGTERM")

@@ -25,6 +25,8 @@ from bench.report import (
     table,
     target_table,
 )
+from bench.swap_page import pause_table, statement_table, throughput_table
+from bench.swaps import Pause, StatementMemory, SwapResults, Throughput
 
 SUMMARY = """\
 pgbench (15.18 (Debian 15.18-0+deb12u1))
@@ -209,8 +211,61 @@ def test_page_has_every_section_and_no_placeholder() -> None:
         measures=[SIMPLE],
         results=results,
         memory={},
+        swaps=SwapResults(),
     )
     assert "$" not in page
     assert "2026-11-22: a processor; PostgreSQL 15." in page
-    for heading in ("## Targets", "## Speed", f"### {SIMPLE.title}", "## Memory"):
+    headings = (
+        "## Targets",
+        "## Speed",
+        f"### {SIMPLE.title}",
+        "## Swaps",
+        "## Memory",
+    )
+    for heading in headings:
         assert heading in page
+
+
+# -- swaps ---------------------------------------------------------------------------
+
+
+def _cells(text: str) -> list[str]:
+    return [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")]
+
+
+def test_pause_is_what_a_statement_took_beyond_the_usual() -> None:
+    pause = Pause("busy", 60, logged_ms=[120.0], met_ms=[180.0, 190.0], errors=1)
+    pause.other_ms = [60.0, 61.0, 59.0]
+    row = _cells(pause_table(SwapResults(pauses=[pause])))
+    assert row[:5] == ["busy, 60 ms", "1", "120.0", "120.0", "60.0"]
+    assert row[5:] == ["+120.0", "+130.0", "+130.0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        pytest.param(
+            [(95.0, 100.0), (1.0, 10.0), (99.0, 100.0)], "0.950 met", id="met"
+        ),
+        pytest.param([(94.0, 100.0)], "0.940 **not met**", id="not met"),
+    ],
+)
+def test_throughput_is_the_median_of_the_ratios_within_pairs(
+    pairs: list[tuple[float, float]], verdict: str
+) -> None:
+    found = SwapResults(throughput=Throughput(pairs, swaps=12))
+    assert _cells(throughput_table(found))[2] == verdict
+
+
+def test_memory_of_a_statement_is_the_growth_by_it() -> None:
+    memory = StatementMemory(
+        1000, 125, per_bare_session=51_200, per_full_session=76_200
+    )
+    row = _cells(statement_table(SwapResults(memory=memory)))
+    assert row == ["1,000", "50.0", "74.4", "500", "125"]
+
+
+def test_swaps_that_were_not_measured_say_so() -> None:
+    nothing = SwapResults()
+    tables = (pause_table, throughput_table, statement_table)
+    assert {write(nothing) for write in tables} == {"not run"}

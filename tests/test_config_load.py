@@ -225,6 +225,9 @@ def test_the_file_yields_to_the_environment(file: Path) -> None:
         "DSQLPROXY_LISTENER_LISTEN": "127.0.0.1:1",
         "DSQLPROXY_LISTENER_ROLES": "admin, reader",
         "DSQLPROXY_LISTENER_MAX_SESSIONS": "5",
+        "DSQLPROXY_LISTENER_MAX_CONNECT_RATE": "12.5",
+        "DSQLPROXY_LISTENER_SESSION_LIMIT": "30s",
+        "DSQLPROXY_LISTENER_RECOVERY": "off",
         "DSQLPROXY_LISTENER_ALLOW_REMOTE_TRUST": "true",
         "DSQLPROXY_LISTENER_CLIENT_TLS": "auto",
         "DSQLPROXY_LISTENER_UNIX_MODE": "0660",
@@ -240,6 +243,8 @@ def test_the_file_yields_to_the_environment(file: Path) -> None:
     assert listener.listen == TcpAddress("127.0.0.1", 1)
     assert listener.roles == ("admin", "reader")
     assert listener.max_sessions == 5
+    assert listener.max_connect_rate == 12.5
+    assert (listener.session_limit, listener.recovery) == (30.0, "off")
     assert listener.allow_remote_trust
     assert listener.client_tls == "auto"
     assert listener.unix_mode == 0o660

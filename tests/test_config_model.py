@@ -40,6 +40,8 @@ def test_a_listener_needs_nothing_but_a_cluster() -> None:
         "role": None,
         "roles": None,
         "token_lifetime": 60,
+        "session_limit": 3600.0,
+        "recovery": "presumed",
         "connect_address": None,
         "server_name": None,
         "ca_file": None,
@@ -49,6 +51,7 @@ def test_a_listener_needs_nothing_but_a_cluster() -> None:
         "unsupported_parameters": "drop",
         "connect_timeout": 10.0,
         "max_sessions": 1000,
+        "max_connect_rate": 100.0,
         "client_tls": "off",
         "client_auth": "trust",
         "allow_remote_trust": False,
@@ -79,9 +82,7 @@ def test_sections_are_frozen() -> None:
     ("key", "value"),
     [
         ("assume_role", "arn:aws:iam::123456789012:role/x"),
-        ("session_limit", "60m"),
         ("hold_timeout", "10s"),
-        ("max_connect_rate", 100),
         ("spares", 1),
         ("users_file", "x"),
     ],
@@ -103,7 +104,11 @@ def test_null_leaves_an_optional_key_unset(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["listen", "token_lifetime", "client_tls", "unix_mode", "max_sessions"]
+    "key",
+    [
+        *("listen", "token_lifetime", "client_tls", "unix_mode", "max_sessions"),
+        *("session_limit", "max_connect_rate", "recovery"),
+    ],
 )
 def test_null_is_no_value_for_a_key_that_has_a_default(key: str) -> None:
     assert problems(ListenerConfig, cluster=CLUSTER, **{key: None}).keys() == {key}
@@ -173,6 +178,20 @@ def test_client_tls_is_a_certificate_and_a_key(tmp_path: Path) -> None:
     assert listener.client_tls == ClientCertificate(cert_file=file, key_file=file)
     again = ListenerConfig(cluster=CLUSTER, client_tls=listener.client_tls)
     assert again == listener
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [(False, "off"), ("off", "off"), ("exact", "exact"), ("presumed", "presumed")],
+)
+def test_recovery_is_a_word(given: object, word: str) -> None:
+    assert ListenerConfig(cluster=CLUSTER, recovery=given).recovery == word
+
+
+@pytest.mark.parametrize("given", [True, "on", None, "Exact", 0], ids=repr)
+def test_recovery_is_nothing_else(given: object) -> None:
+    found = problems(ListenerConfig, cluster=CLUSTER, recovery=given)
+    assert "accepted: presumed, exact, off" in found["recovery"]
 
 
 @pytest.mark.parametrize("given", [True, "on", None, ["auto"], 1], ids=repr)

@@ -84,6 +84,51 @@ def test_no_other_token_lifetime_is_accepted(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("1s", 1),
+        ("2.5s", 2.5),
+        ("60m", 3600),
+        (30, 30),
+        ("24h", 86_400),
+        ("1d", 86_400),
+    ],
+)
+def test_a_session_lasts_from_a_second_to_a_day(value: object, seconds: float) -> None:
+    assert values.parse_session_limit(value) == seconds
+
+
+@pytest.mark.parametrize("value", [0, "999ms", "25h", 86_401, float("nan")], ids=repr)
+def test_no_other_session_limit_is_accepted(value: object) -> None:
+    with pytest.raises(ValueError, match="accepted: a duration") as refusal:
+        values.parse_session_limit(value)
+    assert "such as" in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", ["soon", None, True, [60]], ids=repr)
+def test_a_session_limit_is_a_duration(value: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        values.parse_session_limit(value)
+
+
+@pytest.mark.parametrize("value", [1, 100, 2.5, 100_000])
+def test_a_rate_is_a_number_from_one(value: float) -> None:
+    rate = values.parse_rate(value)
+    assert rate == value
+    assert isinstance(rate, float)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, 0.9, -1, 100_001, float("nan"), float("inf"), "100", True, None, [1]],
+    ids=repr,
+)
+def test_what_is_not_a_rate_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="accepted: a number from 1 to 100000"):
+        values.parse_rate(value)
+
+
+@pytest.mark.parametrize(
     ("value", "mode"),
     [(0o600, 0o600), ("0600", 0o600), ("660", 0o660), ("0o777", 0o777), (0, 0)],
 )

@@ -8,7 +8,9 @@ from dsqlproxy.errors import (
     Peer,
     ProtocolError,
     RoleNotAllowed,
+    SessionLimitReached,
     ShuttingDown,
+    SwapError,
     TokenError,
     TooManyConnections,
     UpstreamRejected,
@@ -27,8 +29,9 @@ SQLSTATES: dict[type[DsqlProxyError], str] = {
     MessageTooLarge: "54000",
     TooManyConnections: "53300",
     ShuttingDown: "57P01",
+    SessionLimitReached: "57P01",
 }
-WITHOUT_ONE = {ConfigError, UpstreamRejected}
+WITHOUT_ONE = {ConfigError, SwapError, UpstreamRejected}
 
 
 def test_every_error_shows_its_sqlstate() -> None:

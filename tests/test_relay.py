@@ -1,23 +1,24 @@
 """What passes through a relay, and how fast: the living session."""
 
 import asyncio
-import itertools
 
 import pytest
 
 from dsqlproxy.dsql import MAX_MESSAGE_BYTES
 from dsqlproxy.pgproto.framing import frame
-from dsqlproxy.pgproto.messages import ErrorResponse
+from dsqlproxy.pgproto.messages import ErrorResponse, NoticeResponse
 from dsqlproxy.session.reasons import CloseReason
-from dsqlproxy.session.relay_state import MOVES, RelayState, move
+from dsqlproxy.session.relay_state import RelayState
 from tests.kit.channels import TlsContexts, until
 from tests.kit.frames import client, copy_data, data_row, parse, query, ready, server
-from tests.kit.relayed import Relayed, relayed, turns
+from tests.kit.relayed import relayed, turns
 
 pytestmark = pytest.mark.both_loops
 
 KIB = 1024
 MIB = 1024 * KIB
+LONG_NOTICE = NoticeResponse.build("NOTICE", "00000", "x" * (100 * KIB)).encode()
+"""Passed on as it comes; what has 64 KiB or less is held until it is whole."""
 
 
 # -- bytes -----------------------------------------------------------------------------
@@ -75,6 +76,20 @@ async def test_the_beginning_of_a_header_waits_for_its_rest() -> None:
         assert between.relay.bytes_in == len(client("Q"))
         await between.client.send(client("S")[4:])
         assert await between.server.receive(5) == client("S")
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 15])
+async def test_a_small_message_passes_whole_or_not_at_all(cut: int) -> None:
+    said, answered = query("select 'whole'"), server("N")
+    async with relayed() as between:
+        await between.client.send(said[:cut])
+        await between.server.send(answered[:cut])
+        await turns()
+        assert between.relay.bytes_in == between.relay.bytes_out == 0
+        await between.client.send(said[cut:])
+        await between.server.send(answered[cut:])
+        assert await between.server.receive(len(said)) == said
+        assert await between.client.receive(len(answered)) == answered
 
 
 async def test_an_unknown_message_passes_all_the_same() -> None:
@@ -207,13 +222,13 @@ async def test_a_notice_while_an_overlong_query_is_thrown_away() -> None:
     async with relayed() as between:
         await between.client.send(OVERLONG[:100_000])
         assert (await between.client.receive_frame()).type == ord("E")
-        await between.server.send(server("N")[:20])
+        await between.server.send(LONG_NOTICE[:20])
         await until(lambda: between.relay.bytes_out == 20)
         await between.client.send(OVERLONG[100_000:], client("Q"))
         assert await between.server.receive(len(client("Q"))) == client("Q")
-        await between.server.send(server("N")[20:])
+        await between.server.send(LONG_NOTICE[20:])
         assert await between.client.receive(6) == ready()
-        assert await between.client.receive(len(server("N"))) == server("N")
+        assert await between.client.receive(len(LONG_NOTICE)) == LONG_NOTICE
 
 
 @pytest.mark.parametrize(
@@ -255,7 +270,7 @@ async def test_another_overlong_message_ends_the_session() -> None:
 # The answer to it would have been put into the middle of the notice.
 async def test_an_overlong_query_while_a_notice_is_half_sent_ends_the_session() -> None:
     async with relayed() as between:
-        await between.answer(server("N")[:20])
+        await between.answer(LONG_NOTICE[:20])
         await between.client.send(OVERLONG[:100])
         assert (await between.ending()).reason is CloseReason.MESSAGE_TOO_LARGE
 
@@ -309,10 +324,22 @@ async def test_when_quiet_waits_for_the_last_answer() -> None:
 async def test_when_quiet_waits_for_the_end_of_a_notice() -> None:
     async with relayed() as between:
         calls = Calls()
-        await between.answer(server("N")[:20])
+        await between.answer(LONG_NOTICE[:20])
         assert not between.relay.at_swap_point
         between.relay.when_quiet(calls)
-        await between.answer(server("N")[20:])
+        await between.answer(LONG_NOTICE[20:])
+        assert calls.count == 1
+
+
+async def test_when_quiet_waits_for_the_end_of_a_notice_that_is_held() -> None:
+    async with relayed() as between:
+        calls = Calls()
+        await between.server.send(server("N")[:20])
+        await until(lambda: not between.relay.at_swap_point)
+        assert between.relay.bytes_out == 0
+        between.relay.when_quiet(calls)
+        await between.server.send(server("N")[20:])
+        assert await between.client.receive(len(server("N"))) == server("N")
         assert calls.count == 1
 
 
@@ -338,52 +365,3 @@ async def test_a_stopped_session_calls_nobody() -> None:
         await between.server.send(server("CZ"))
         await turns()
         assert calls.count == 0
-
-
-# -- moves -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("state", "to"),
-    [
-        pair
-        for pair in itertools.product(RelayState, RelayState)
-        if pair[1] not in MOVES[pair[0]]
-    ],
-)
-def test_an_illegal_move_raises(state: RelayState, to: RelayState) -> None:
-    with pytest.raises(AssertionError, match="because that is not a move"):
-        move(state, to)
-
-
-def test_every_legal_move_gives_the_new_state() -> None:
-    for state, targets in MOVES.items():
-        for to in targets:
-            assert move(state, to) is to
-
-
-def test_every_state_can_be_left_for_closed() -> None:
-    assert set(MOVES) == set(RelayState)
-    open_states = set(RelayState) - {RelayState.CLOSED}
-    assert all(RelayState.CLOSED in MOVES[state] for state in open_states)
-
-
-async def test_an_illegal_move_changes_nothing() -> None:
-    async with relayed() as between:
-        await between.ask(client("Q"))
-        between.relay.finish(CloseReason.CLIENT_TERMINATED)
-        before = _all_of(between)
-        with pytest.raises(AssertionError, match="because that is not a move"):
-            between.relay.finish(CloseReason.CLIENT_CLOSED)
-        assert _all_of(between) == before
-        between.relay.stop()
-        before = _all_of(between)
-        with pytest.raises(AssertionError, match="because that is not a move"):
-            between.relay.finish(CloseReason.CLIENT_CLOSED)
-        assert _all_of(between) == before
-
-
-def _all_of(between: Relayed) -> tuple[object, ...]:
-    relay = between.relay
-    ending = relay.ended.result() if relay.ended.done() else None
-    return (relay.state, relay._reason, relay.closed.is_set(), ending, relay.is_watched)

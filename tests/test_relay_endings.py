@@ -138,13 +138,22 @@ async def test_a_client_that_closes_where_nothing_is_to_come_ends_at_once(
 
 
 async def test_no_terminate_within_a_message() -> None:
+    begun = query("insert into t values ('" + "x" * 100_000)[:-1]
+    async with relayed() as between:
+        await between.client.send(begun)
+        between.client.end_writing()
+        assert (await between.ending()).reason is CloseReason.CLIENT_CLOSED
+        between.relay.upstream.close()
+        assert await between.server.receive_rest() == begun
+
+
+async def test_a_small_message_without_its_end_is_never_sent() -> None:
     async with relayed() as between:
         await between.client.send(query("insert into t values (1)")[:-1])
         between.client.end_writing()
         assert (await between.ending()).reason is CloseReason.CLIENT_CLOSED
         between.relay.upstream.close()
-        rest = await between.server.receive_rest()
-        assert rest == query("insert into t values (1)")[:-1]
+        assert await between.server.receive_rest() == TERMINATE
 
 
 async def test_the_beginning_of_a_header_is_no_message() -> None:
@@ -227,8 +236,8 @@ async def test_an_upstream_may_reset_at_any_byte() -> None:
             ending = await between.ending()
             assert ending.reason is CloseReason.UPSTREAM_LOST
             assert isinstance(ending.error, ConnectionError)
-            between.relay.say_last(WORDS)
-            await between.relay.wait_spoken()
+            between.relay.parting.say(WORDS)
+            await between.relay.parting.wait_spoken()
             between.relay.client.close()
             # Last words, unless they would be part of a message.
             rest = await between.client.receive_rest()

@@ -25,8 +25,8 @@ async def test_last_words_at_a_boundary_are_said_at_once(
     async with relayed(perhaps_tls) as between:
         await between.ask(client("Q"), server("TD"))
         between.relay.stop()
-        between.relay.say_last(WORDS)
-        await between.relay.wait_spoken()
+        between.relay.parting.say(WORDS)
+        await between.relay.parting.wait_spoken()
         await between.server.send(server("DDDCZ"))
         await turns()
         await close_both(between)
@@ -40,9 +40,9 @@ async def test_last_words_follow_the_rest_of_a_message(
     async with relayed(perhaps_tls) as between:
         await between.ask(client("Q"), server("T") + row[:1_000])
         between.relay.stop()
-        between.relay.say_last(WORDS)
+        between.relay.parting.say(WORDS)
         async with asyncio.TaskGroup() as group:
-            speaking = group.create_task(between.relay.wait_spoken())
+            speaking = group.create_task(between.relay.parting.wait_spoken())
             await between.server.send(row[1_000:50_000])
             assert await between.client.receive(49_000) == row[1_000:50_000]
             assert not speaking.done()
@@ -60,9 +60,9 @@ async def test_the_rest_of_a_message_is_not_lost_before_the_words_are_known() ->
         await between.ask(client("Q"), server("T") + row[:100])
         between.relay.stop()
         await between.answer(row[100:150])
-        between.relay.say_last(WORDS)
+        between.relay.parting.say(WORDS)
         await between.server.send(row[150:] + server("DCZ"))
-        await between.relay.wait_spoken()
+        await between.relay.parting.wait_spoken()
         await close_both(between)
         assert await between.client.receive_rest() == row[150:] + WORDS
 
@@ -74,8 +74,8 @@ async def test_words_found_after_the_rest_of_a_message_are_said_at_once() -> Non
         between.relay.stop()
         await between.server.send(row[100:] + server("DCZ"))
         assert await between.client.receive(len(row) - 100) == row[100:]
-        between.relay.say_last(WORDS)
-        await between.relay.wait_spoken()
+        between.relay.parting.say(WORDS)
+        await between.relay.parting.wait_spoken()
         await close_both(between)
         assert await between.client.receive_rest() == WORDS
 
@@ -86,18 +86,25 @@ async def test_half_a_header_is_not_the_middle_of_a_message() -> None:
         await between.server.send(server("D")[:4])
         await turns()
         between.relay.stop()
-        between.relay.say_last(WORDS)
-        await between.relay.wait_spoken()
+        between.relay.parting.say(WORDS)
+        await between.relay.parting.wait_spoken()
         await close_both(between)
         assert await between.client.receive_rest() == WORDS
+
+
+async def test_the_rest_of_a_message_goes_to_no_client_before_the_end() -> None:
+    async with relayed() as between:
+        between.relay.parting.finish_frame(server("D"))
+        between.relay.parting.say(WORDS)  # nor words
+        await between.answer(server("N"))
 
 
 async def test_no_last_words_in_a_stream_that_is_not_understood() -> None:
     async with relayed() as between:
         await between.answer(b"!\0\0\0\x04")
         between.relay.stop()
-        between.relay.say_last(WORDS)
-        await between.relay.wait_spoken()
+        between.relay.parting.say(WORDS)
+        await between.relay.parting.wait_spoken()
         await close_both(between)
         assert await between.client.receive_rest() == b""
 
@@ -107,7 +114,7 @@ async def test_no_last_words_within_a_message_whose_rest_will_not_come() -> None
         await between.ask(client("Q"), server("D")[:8])
         between.server.close()
         await between.ending()
-        between.relay.say_last(WORDS)
-        await between.relay.wait_spoken()
+        between.relay.parting.say(WORDS)
+        await between.relay.parting.wait_spoken()
         await close_both(between)
         assert await between.client.receive_rest() == b""

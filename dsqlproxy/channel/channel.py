@@ -7,6 +7,7 @@ on every chunk goes straight to the `Sink`, without a task or a future in betwee
 
 import asyncio
 import contextlib
+import select
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -82,6 +83,17 @@ class Channel(asyncio.Protocol):
     def has_unread(self) -> bool:
         """Whether something came that `read` has not given yet."""
         return bool(self._mailbox)
+
+    def has_incoming(self) -> bool:
+        """Look whether the kernel has something of the peer's, or its end."""
+        if self._transport is None or self.is_lost:
+            return False
+        connected = self._transport.get_extra_info("socket")
+        if connected is None or connected.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(connected.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     async def read(self) -> bytes:
         """Give the next bytes, in whatever portion they came; ``b""`` at the end."""

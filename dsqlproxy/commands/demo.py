@@ -4,11 +4,11 @@ import argparse
 import asyncio
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsqlproxy.commands import options
+from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.commands.emulator import packages_missing
 from dsqlproxy.commands.run import (
     exit_code,
@@ -35,11 +35,19 @@ Aurora DSQL refuses, and closes each session at --session-limit. Behind it runs 
 PostgreSQL 16 that lives in a temporary directory. Ctrl-C or closing the terminal
 ends everything and leaves nothing behind; the data is gone then, too.
 
+To watch the proxy move a living session from one connection to the next, shorten
+the limit and leave psql open:
+
+  dsqlproxy demo --session-limit 30s
+
 It needs the extra emulator: pip install 'dsqlproxy[emulator]', or in a checkout
 pip install '.[emulator]'.
 """
 
 DEMO_LISTEN = "127.0.0.1:5432"
+CLUSTER_LIMIT_SECONDS = 3600.0
+"""Of a real cluster. With less there is something to watch, and it is logged."""
+
 DRAIN_TIMEOUT = "1s"
 """Who ends a demonstration does not wait for a statement; the proxy's default would."""
 
@@ -56,14 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--session-limit",
         metavar="TIME",
         default="60m",
-        help="when the emulated cluster closes a session (default: 60m)",
+        help="when the emulated cluster closes a session, 1s to 24h (default: 60m)",
     )
     parser.add_argument(
         "--log-level",
         metavar="LEVEL",
         choices=("debug", "info", "warning", "error"),
-        default="warning",
-        help="debug, info, warning or error (default: warning)",
+        help="debug, info, warning or error (default: warning; info with a session"
+        " limit under 60m)",
     )
     options.add_process_arguments(parser)
 
@@ -71,18 +79,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     from dsqlproxy.config.addresses import parse_listen  # noqa: PLC0415 - heavy
-    from dsqlproxy.config.durations import parse_positive_duration  # noqa: PLC0415
+    from dsqlproxy.config.values import parse_session_limit  # noqa: PLC0415
     from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
 
     flag = "--session-limit"
     try:
-        session_limit = parse_positive_duration(args.session_limit)
+        session_limit = parse_session_limit(args.session_limit)
         flag = "--listen"
         parse_listen(args.listen)  # before the second that PostgreSQL takes to start
     except ValueError as error:
         raise ConfigError([f"{flag}: {error}"]) from None
+    default_level = "info" if session_limit < CLUSTER_LIMIT_SECONDS else "warning"
     with (
-        configure_logging(level=args.log_level, stream=sys.stderr) as log,
+        configure_logging(
+            level=args.log_level or default_level, stream=sys.stderr
+        ) as log,
         asyncio.Runner(loop_factory=loop_factory(args.event_loop)) as runner,
     ):
         return runner.run(_demonstrate(args, log, session_limit=session_limit))
@@ -96,7 +107,8 @@ async def _demonstrate(
         from dsqlproxy.emulator.server import Emulator, EmulatorConfig  # noqa: PLC0415
     except ImportError as error:
         raise packages_missing(error) from None
-    from dsqlproxy.app import Proxy, Shutdown  # noqa: PLC0415
+    from dsqlproxy.app import Proxy  # noqa: PLC0415
+    from dsqlproxy.drain import Shutdown  # noqa: PLC0415
     from dsqlproxy.upstream.tokens import StaticCredentials  # noqa: PLC0415
 
     shutdown = Shutdown()
@@ -108,9 +120,9 @@ async def _demonstrate(
             ) as emulator,
         ):
             proxy = Proxy(
-                _config_for(emulator, listen=args.listen),
+                _config_for(emulator, args.listen, args.session_limit),
                 log=log,
-                clock=time.monotonic,
+                clocks=system_clocks(),
                 credentials=StaticCredentials(
                     emulator.credentials.access_key_id,
                     emulator.credentials.secret_access_key,
@@ -120,6 +132,9 @@ async def _demonstrate(
 
             def announce(started: "Started") -> None:
                 _print_welcome(started, emulator, postgres, args.session_limit)
+                if session_limit < CLUSTER_LIMIT_SECONDS:
+                    _print_what_to_watch(args.session_limit)
+                print("Ctrl-C ends everything.", flush=True)
                 write(started.as_dict())
 
             await proxy.run(shutdown, on_started=announce)
@@ -128,7 +143,7 @@ async def _demonstrate(
     return exit_code(shutdown)
 
 
-def _config_for(emulator: "Emulator", *, listen: str) -> "Config":
+def _config_for(emulator: "Emulator", listen: str, session_limit: str) -> "Config":
     """Give the configuration that a user would write for this cluster."""
     from dsqlproxy.config import load_config  # noqa: PLC0415
 
@@ -136,6 +151,7 @@ def _config_for(emulator: "Emulator", *, listen: str) -> "Config":
     variables = {
         "DSQLPROXY_LISTENER_CONNECT_ADDRESS": f"{emulator.host}:{emulator.port}",
         "DSQLPROXY_LISTENER_CA_FILE": str(emulator.ca_file),
+        "DSQLPROXY_LISTENER_SESSION_LIMIT": session_limit,
         "DSQLPROXY_ADMIN_LISTEN": "127.0.0.1:0",
         "DSQLPROXY_DRAIN_TIMEOUT": DRAIN_TIMEOUT,
     }
@@ -176,7 +192,15 @@ Paste into another terminal:
 or for a driver:
 
 {jdbc}  export PGHOST={host} PGPORT={port} PGUSER=admin PGDATABASE=postgres
+"""
+    )
 
-Ctrl-C ends everything.""",
-        flush=True,
+
+def _print_what_to_watch(session_limit: str) -> None:
+    print(
+        f"""\
+Leave psql open for longer than {session_limit}, in and out of transactions. The cluster
+closes each connection then; the proxy has moved the session to a new one before,
+logs "upstream swapped" below, and psql does not notice.
+"""
     )

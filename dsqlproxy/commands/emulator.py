@@ -290,7 +290,7 @@ async def _serve(
     *,
     path: Path | None,
 ) -> int:
-    from dsqlproxy.app import Shutdown  # noqa: PLC0415
+    from dsqlproxy.drain import Shutdown  # noqa: PLC0415
     from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: PLC0415
     from dsqlproxy.emulator.server import Emulator  # noqa: PLC0415
 

@@ -10,16 +10,16 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsqlproxy.commands import options
+from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.errors import DsqlProxyError
 
 if TYPE_CHECKING:
-    from dsqlproxy.app import Shutdown
+    from dsqlproxy.drain import Shutdown
 
 HELP = """\
 Run the proxy: listen, sign a token for each upstream login, and relay.
@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     loaded = options.load(args)
-    from dsqlproxy.app import Proxy, Shutdown  # noqa: PLC0415 - heavy
+    from dsqlproxy.app import Proxy  # noqa: PLC0415 - heavy
+    from dsqlproxy.drain import Shutdown  # noqa: PLC0415
     from dsqlproxy.ops.log import configure_logging  # noqa: PLC0415
 
     config = loaded.config
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             log.warning("configuration", note=note)
 
         async def serve() -> int:
-            proxy = Proxy(config, log=log, clock=time.monotonic)
+            proxy = Proxy(config, log=log, clocks=system_clocks())
             shutdown = Shutdown()
             with forward_signals(shutdown), ready_file(args.ready_file) as write:
                 await proxy.run(

@@ -21,7 +21,10 @@ from dsqlproxy.ops.log_format import cut, visible
 HELP = """\
 Show the sessions of a running proxy: who is connected since when, what each
 is doing, and the bytes that its client has sent (IN) and was sent (OUT).
-Below them stands why the last login on a listener failed, if it did.
+UPSTREAM is the age of its connection to the cluster, NEXT SWAP the time
+until the next one is opened, SWAPS how many came before this one, and PIN
+what keeps it on this one. Below the sessions stands why the last login on a
+listener failed, if it did.
 
 The proxy is asked on its admin listener. Its address comes from --admin or
 --ready-file, else from DSQLPROXY_ADMIN_LISTEN, else from the file named by
@@ -34,7 +37,9 @@ sessions, ages in seconds. Exit code 1 when no proxy answers.
 _MAX_CELL_CHARS: Final = 40
 _MAX_ADDRESS_CHARS: Final = 120
 """More than any address has: it is written by the proxy, not by the client."""
-_RIGHT_ALIGNED: Final = frozenset({"AGE", "UPSTREAM", "IN", "OUT"})
+_RIGHT_ALIGNED: Final = frozenset(
+    {"AGE", "UPSTREAM", "NEXT SWAP", "SWAPS", "IN", "OUT"}
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,9 +141,16 @@ def _cells(session: Mapping[str, object]) -> dict[str, str]:
         "STATE": _cell(session.get("state")),
         "AGE": age_text(session.get("age_seconds")),
         "UPSTREAM": age_text(session.get("upstream_age_seconds")),
+        "NEXT SWAP": _time_to_swap(session.get("seconds_to_swap")),
+        "SWAPS": _cell(session.get("swaps")),
         "IN": size_text(session.get("bytes_in")),
         "OUT": size_text(session.get("bytes_out")),
+        "PIN": _cell(session.get("pin")),
     }
+
+
+def _time_to_swap(seconds: object) -> str:
+    return "due" if seconds == 0 else age_text(seconds)
 
 
 def _cell(value: object, *, limit: int = _MAX_CELL_CHARS) -> str:

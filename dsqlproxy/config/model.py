@@ -38,9 +38,11 @@ from dsqlproxy.config.values import (
     HostName,
     Identifier,
     ListenAddress,
+    Rate,
     ReadableFile,
     Region,
     Roles,
+    SessionLimit,
     Switch,
     Text,
     TimeLimit,
@@ -60,6 +62,11 @@ TlsNegotiation = Annotated[
 ]
 UnsupportedParameters = Annotated[
     Literal["drop", "pass"], BeforeValidator(one_of("drop", "pass"))
+]
+Recovery = Annotated[
+    Literal["presumed", "exact", "off"],
+    BeforeValidator(one_of("presumed", "exact", "off")),
+    WithJsonSchema({"enum": ["presumed", "exact", "off", False]}),
 ]
 Authorities = Annotated[
     Path,
@@ -192,6 +199,18 @@ class ListenerConfig(Section):
     token_lifetime: TokenLifetime = _key(
         60, "How long a token for one login is valid, 1s to 7d.", shown="60s"
     )
+    session_limit: SessionLimit = _key(
+        3600.0,
+        "When the cluster ends a session, 1s to 24h; before that the proxy moves it to "
+        "a new one, unnoticed by the client.",
+        shown="60m",
+    )
+    recovery: Recovery = _key(
+        "presumed",
+        "Replace a lost connection to the cluster while its session is quiet: presumed "
+        "(no sign that a setting changed since it was asked for), exact (nothing ran "
+        "since), or off.",
+    )
     connect_address: DialAddress | None = _key(
         None,
         "Dial this host:port instead of the endpoint (tunnel, PrivateLink); name in "
@@ -224,6 +243,11 @@ class ListenerConfig(Section):
         10.0, "Time limit for reaching and logging in to the cluster.", shown="10s"
     )
     max_sessions: Count = _key(1000, "Most sessions at a time on this listener.")
+    max_connect_rate: Rate = _key(
+        100.0,
+        "Most logins per second, 1 to 100000, after a burst of 1000; listeners of one "
+        "cluster share it.",
+    )
     client_tls: ClientTls = _key(
         "off",
         "TLS for clients: off, auto (a self-signed certificate), or a mapping of "

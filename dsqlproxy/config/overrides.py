@@ -142,6 +142,10 @@ def _as_integer(text: str) -> object:
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else text
 
 
+def _as_number(text: str) -> object:
+    return float(text) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text) else text
+
+
 def _as_list(text: str) -> object:
     return [item.strip() for item in text.split(",")]
 
@@ -149,6 +153,7 @@ def _as_list(text: str) -> object:
 # What fails here stays text, and validation says what is accepted.
 _FROM_TEXT: Final[Mapping[str, Callable[[str], object]]] = {
     "allow_remote_trust": _as_boolean,
+    "max_connect_rate": _as_number,
     "max_sessions": _as_integer,
     "roles": _as_list,
 }

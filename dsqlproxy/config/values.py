@@ -29,6 +29,17 @@ ACCEPTED_MODE: Final = "an octal mode from 0 to 0777, such as 0600"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MAX_COUNT: Final = 1_000_000
 
+# A cluster's limit is 60 minutes (AWS documentation, quotas). Longer ones are for the
+# day on which that changes, and for other servers; shorter ones for trials. Below a
+# second, or so, a session is over before its successor has logged in.
+MIN_SESSION_LIMIT_SECONDS: Final = 1.0
+MAX_SESSION_LIMIT_SECONDS: Final = 86_400.0
+ACCEPTED_SESSION_LIMIT: Final = "a duration from 1s to 24h, such as 60m"
+
+# Less than one a second would hold up every second client; more than this many no
+# machine opens.
+_MAX_RATE: Final = 100_000
+
 # PostgreSQL manual (identifiers): NAMEDATALEN - 1 bytes; longer names are cut short,
 # and a role cut short is another role.
 _MAX_IDENTIFIER_BYTES: Final = 63
@@ -95,6 +106,28 @@ def parse_token_lifetime(value: object) -> int:
     if not in_range or not seconds.is_integer():
         raise refused(value, "is not a token lifetime", accepted=ACCEPTED_LIFETIME)
     return int(seconds)
+
+
+def parse_session_limit(value: object) -> float:
+    """Read how long the cluster lets a session live, in seconds."""
+    seconds = parse_duration(value)
+    if not MIN_SESSION_LIMIT_SECONDS <= seconds <= MAX_SESSION_LIMIT_SECONDS:
+        wrong = "is not a session limit"
+        raise refused(value, wrong, accepted=ACCEPTED_SESSION_LIMIT)
+    return seconds
+
+
+def parse_rate(value: object) -> float:
+    """Read a number of things a second, at least one."""
+    # Written so that a NaN is refused as well.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 1 <= value <= _MAX_RATE
+    ):
+        accepted = f"a number from 1 to {_MAX_RATE}"
+        raise refused(value, "is not a number of logins a second", accepted=accepted)
+    return float(value)
 
 
 def parse_unix_mode(value: object) -> int:
@@ -204,6 +237,10 @@ Region = Annotated[
 Duration = Annotated[float, PlainValidator(parse_duration), _DURATION_SCHEMA]
 TimeLimit = Annotated[float, PlainValidator(parse_positive_duration), _DURATION_SCHEMA]
 TokenLifetime = Annotated[int, PlainValidator(parse_token_lifetime), _DURATION_SCHEMA]
+SessionLimit = Annotated[float, PlainValidator(parse_session_limit), _DURATION_SCHEMA]
+Rate = Annotated[
+    float, PlainValidator(parse_rate), _schema("number", minimum=1, maximum=_MAX_RATE)
+]
 Count = Annotated[
     int,
     PlainValidator(parse_count),

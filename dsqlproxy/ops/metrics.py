@@ -8,6 +8,7 @@ from the configuration or the code, never from a peer.
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -45,6 +46,9 @@ CONNECT_BUCKETS: Final = (
 READY_BUCKETS: Final = (0.001, *CONNECT_BUCKETS, 30.0)
 """From a spare session at hand to a client that was held for a waking cluster."""
 
+PAUSE_BUCKETS: Final = (0.001, 0.0025, *CONNECT_BUCKETS)
+"""From a quiet session on a cluster nearby to one that was held for its last answer."""
+
 Traffic = Iterable[tuple[str, int, int]]
 """Listener, bytes from the client, bytes to the client: one row a session."""
 
@@ -71,7 +75,24 @@ class CancelOutcome(StrEnum):
     """What became of a CancelRequest."""
 
     FORWARDED = "forwarded"
+    NOTHING_RUNNING = "nothing_running"
     UNKNOWN_KEY = "unknown_key"
+    FAILED = "failed"
+
+
+class SwapOutcome(StrEnum):
+    """How an attempt to move a session to a new upstream ended."""
+
+    COMPLETED = "completed"
+    DEFERRED = "deferred"
+    """Not begun, or given up before the session was asked for anything."""
+    FAILED = "failed"
+
+
+class RecoveryOutcome(StrEnum):
+    """What became of a session whose upstream was lost while it was quiet."""
+
+    RECOVERED = "recovered"
     FAILED = "failed"
 
 
@@ -93,8 +114,9 @@ def connect_outcome(error: BaseException) -> ConnectOutcome:
 class Metrics:
     """The metrics of one proxy; ``registry`` is what ``/metrics`` shows.
 
-    ``close_reasons`` are the reasons that are shown at 0 from the start.
-    ``open_traffic`` gives the bytes of the sessions that are still open; it is
+    ``close_reasons`` and ``pin_reasons`` are shown at 0 from the start.
+    ``open_traffic`` gives the bytes of the sessions that are still open, and
+    ``connect_queues`` how many logins wait for each listener's cluster. Both are
     called by ``refresh``, on the event loop's thread, where no session can close
     between being counted as open and being counted as closed.
     """
@@ -106,52 +128,75 @@ class Metrics:
         version: str,
         close_reasons: Iterable[str] = (),
         open_traffic: Callable[[], Traffic] = tuple,
+        pin_reasons: Iterable[str] = (),
+        connect_queues: Callable[[], Iterable[tuple[str, int]]] = tuple,
     ) -> None:
         names = tuple(listeners)
+        self._connect_queues = connect_queues
         registry = CollectorRegistry()
-        self._sessions_open = Gauge(
-            "dsqlproxy_sessions_open",
-            "Sessions that are open now.",
-            ["listener"],
-            registry=registry,
+        gauge = partial(Gauge, registry=registry)
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._sessions_open = gauge(
+            "dsqlproxy_sessions_open", "Sessions that are open now.", ["listener"]
         )
-        self._sessions = Counter(
+        self._sessions = counter(
             "dsqlproxy_sessions",
             "Sessions that have ended, by the reason.",
             ["listener", "reason"],
-            registry=registry,
         )
-        self._connects = Counter(
+        self._pinned = gauge(
+            "dsqlproxy_sessions_pinned",
+            "Sessions that cannot be moved to a new upstream now, by the reason.",
+            ["reason"],
+        )
+        self._swaps = counter(
+            "dsqlproxy_swaps",
+            "Attempts to move a session to a new upstream, by how they ended.",
+            ["listener", "outcome"],
+        )
+        self._swap_pause_seconds = histogram(
+            "dsqlproxy_swap_pause_seconds",
+            "Time in a swap for which the client's messages were held.",
+            buckets=PAUSE_BUCKETS,
+        )
+        self._recoveries = counter(
+            "dsqlproxy_recoveries",
+            "Upstreams lost under a quiet session, by whether they were replaced.",
+            ["outcome"],
+        )
+        self._connects = counter(
             "dsqlproxy_upstream_connects",
             "Attempts to open a session with the cluster, by how they ended.",
             ["listener", "outcome"],
-            registry=registry,
         )
-        self._connect_seconds = Histogram(
+        self._connect_seconds = histogram(
             "dsqlproxy_upstream_connect_seconds",
             "Time to reach the cluster, secure the connection and log in.",
             ["listener"],
             buckets=CONNECT_BUCKETS,
-            registry=registry,
         )
-        self._ready_seconds = Histogram(
+        self._connect_queue = gauge(
+            "dsqlproxy_connect_queue",
+            "Logins that wait for their turn at the listener's cluster; listeners of "
+            "one cluster have one queue.",
+            ["listener"],
+        )
+        self._ready_seconds = histogram(
             "dsqlproxy_client_ready_seconds",
             "Time from a client's startup packet to its first ReadyForQuery.",
             ["listener", "warm"],
             buckets=READY_BUCKETS,
-            registry=registry,
         )
-        self._tokens = Counter(
+        self._tokens = counter(
             "dsqlproxy_tokens_signed",
             "Tokens that were asked for, by whether they could be signed.",
             ["outcome"],
-            registry=registry,
         )
-        self._cancels = Counter(
+        self._cancels = counter(
             "dsqlproxy_cancels",
             "Cancel requests of clients, by what became of them.",
             ["outcome"],
-            registry=registry,
         )
         self._bytes = _ByteCounter(names, open_traffic)
         registry.register(self._bytes)
@@ -160,10 +205,14 @@ class Metrics:
         ProcessCollector(registry=registry)
         self.registry: Collector = _WithoutCreationTimes(registry)
         self._create_series(names, tuple(close_reasons))
+        for pin_reason in pin_reasons:
+            self._pinned.labels(pin_reason)
 
     def refresh(self) -> None:
-        """Bring the byte counters up to date; on the event loop's thread."""
+        """Bring up to date what is asked for; on the event loop's thread."""
         self._bytes.refresh()
+        for listener, waiting in self._connect_queues():
+            self._connect_queue.labels(listener).set(waiting)
 
     def session_opened(self, listener: str) -> None:
         """Count a session that was accepted."""
@@ -180,6 +229,22 @@ class Metrics:
         self._sessions_open.labels(listener).dec()
         self._sessions.labels(listener, reason).inc()
         self._bytes.add(listener, bytes_in, bytes_out)
+
+    def pinned(self, reason: str, change: int) -> None:
+        """Note that so many more sessions (or fewer: -1) are pinned for a reason."""
+        self._pinned.labels(reason).inc(change)
+
+    def swap(self, listener: str, outcome: str) -> None:
+        """Count an attempt to move a session to a new upstream."""
+        self._swaps.labels(listener, outcome).inc()
+
+    def swap_pause(self, seconds: float) -> None:
+        """Note for how long a swap held a client's messages, seen by it or not."""
+        self._swap_pause_seconds.observe(seconds)
+
+    def recovery(self, outcome: str) -> None:
+        """Count an upstream that was lost under a quiet session."""
+        self._recoveries.labels(outcome).inc()
 
     def upstream_connected(self, listener: str, seconds: float) -> None:
         """Count a login that the cluster accepted, and how long it took."""
@@ -208,15 +273,20 @@ class Metrics:
         for listener in listeners:
             self._sessions_open.labels(listener)
             self._connect_seconds.labels(listener)
+            self._connect_queue.labels(listener)
             self._ready_seconds.labels(listener, _flag(is_set=False))
             for reason in reasons:
                 self._sessions.labels(listener, reason)
             for outcome in ConnectOutcome:
                 self._connects.labels(listener, outcome)
+            for swap_outcome in SwapOutcome:
+                self._swaps.labels(listener, swap_outcome)
         for token_outcome in TokenOutcome:
             self._tokens.labels(token_outcome)
         for cancel_outcome in CancelOutcome:
             self._cancels.labels(cancel_outcome)
+        for recovery_outcome in RecoveryOutcome:
+            self._recoveries.labels(recovery_outcome)
 
 
 class _ByteCounter(Collector):

@@ -17,6 +17,8 @@ class SessionState(StrEnum):
     IDLE = "idle"
     ACTIVE = "active"
     IN_TRANSACTION = "in_transaction"
+    SWAPPING = "swapping"
+    """Its client's messages are held while it moves to a new upstream."""
     CLOSING = "closing"
 
 
@@ -35,6 +37,11 @@ class SessionInfo:
     upstream_age_seconds: float | None
     bytes_in: int
     bytes_out: int
+    swaps: int = 0
+    seconds_to_swap: float | None = None
+    """Until its next upstream is opened; 0 once that is due, None before its first."""
+    pin: str = ""
+    """Why it cannot be moved to another upstream now; empty when it can."""
 
 
 class ObservableSession(Protocol):

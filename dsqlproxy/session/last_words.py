@@ -13,6 +13,7 @@ from dsqlproxy.errors import (
     MessageTooLarge,
     OutcomeUnknown,
     Peer,
+    SessionLimitReached,
     ShuttingDown,
     UpstreamRejected,
 )
@@ -37,11 +38,14 @@ def sqlstate_of(error: DsqlProxyError) -> str:
     return last_words(error).sqlstate
 
 
-def upstream_lost(tracker: Tracker, *, client_fault: str = "") -> ConnectionLost:
+def upstream_lost(
+    tracker: Tracker, *, client_fault: str = "", not_replaced: str = ""
+) -> ConnectionLost:
     """Say what a lost upstream means for what was under way.
 
     ``client_fault`` is what the client sent last, if it was not the protocol: a
-    server closes for that without a word.
+    server closes for that without a word. ``not_replaced`` says why a session with
+    nothing under way did not get another upstream.
     """
     message = "the connection to the Aurora DSQL cluster was lost"
     if tracker.may_have_committed:
@@ -62,11 +66,21 @@ def upstream_lost(tracker: Tracker, *, client_fault: str = "") -> ConnectionLost
         detail = "The open transaction was rolled back."
         hint = "Reconnect and repeat the transaction."
     else:
-        detail = (
-            "Nothing was running. Aurora DSQL closes every session after 60 minutes."
-        )
+        detail = "Nothing was running."
+        if not_replaced:
+            detail += f" It could not be replaced: {not_replaced.rstrip('.')}."
         hint = "Reconnect."
     return ConnectionLost(message, peer=Peer.UPSTREAM, detail=detail, hint=hint)
+
+
+def session_limit(not_replaced: str) -> SessionLimitReached:
+    """Say that the cluster's limit ends a session that could not be swapped."""
+    return SessionLimitReached(
+        "terminating connection because the session limit of Aurora DSQL is reached",
+        detail=f"It could not be carried over to a new connection:"
+        f" {not_replaced.rstrip('.')}.",
+        hint="Reconnect.",
+    )
 
 
 def shutting_down() -> ShuttingDown:

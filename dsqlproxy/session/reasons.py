@@ -11,6 +11,7 @@ class CloseReason(StrEnum):
     CLIENT_LOST = "client_lost"  # the connection broke
     UPSTREAM_ENDED = "upstream_ended"  # after a FATAL that the client got
     UPSTREAM_LOST = "upstream_lost"  # without a word
+    SESSION_LIMIT = "session_limit"  # pinned, or no other upstream in time
     MESSAGE_TOO_LARGE = "message_too_large"  # over the limit where it cannot go on
     LOGIN_FAILED = "login_failed"  # the cluster refused, or was not reached
     REFUSED = "refused"  # by the proxy: role, limit, protocol

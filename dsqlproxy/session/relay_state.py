@@ -1,6 +1,11 @@
 """The states of a relay and the moves between them: all in one table (no I/O).
 
 * RUNNING: both peers talk.
+* INSISTING: both peers talk, but the client's requests go one at a time: the next
+  one waits for the answer to the last, so that a quiet moment comes (`hold.py`).
+* PAUSED: nothing of the client's goes on. The session was quiet when it began, so
+  nothing is owed; what the client says meanwhile is kept. The upstream may be asked
+  in private, be replaced, or be gone.
 * FINISHING: the client has said its last (Terminate, or the end of its stream), and
   requests of it are still being answered.
 * LEAVING: they are answered, and the upstream has got its Terminate. TLS cannot be
@@ -17,19 +22,29 @@ class RelayState(StrEnum):
     """Where a relay is in its life."""
 
     RUNNING = "running"
+    INSISTING = "insisting"
+    PAUSED = "paused"
     FINISHING = "finishing"
     LEAVING = "leaving"
     CLOSED = "closed"
 
 
+_ENDS = frozenset((RelayState.FINISHING, RelayState.LEAVING, RelayState.CLOSED))
+
 MOVES: dict[RelayState, frozenset[RelayState]] = {
-    RelayState.RUNNING: frozenset(
-        (RelayState.FINISHING, RelayState.LEAVING, RelayState.CLOSED)
-    ),
+    RelayState.RUNNING: _ENDS | {RelayState.INSISTING, RelayState.PAUSED},
+    RelayState.INSISTING: _ENDS | {RelayState.RUNNING, RelayState.PAUSED},
+    RelayState.PAUSED: _ENDS | {RelayState.RUNNING},
     RelayState.FINISHING: frozenset((RelayState.LEAVING, RelayState.CLOSED)),
     RelayState.LEAVING: frozenset((RelayState.CLOSED,)),
     RelayState.CLOSED: frozenset(),
 }
+
+LIVING = frozenset((RelayState.RUNNING, RelayState.INSISTING, RelayState.PAUSED))
+"""The client has not said its last."""
+
+HOLDING = frozenset((RelayState.INSISTING, RelayState.PAUSED))
+"""What the client says does not go on at once."""
 
 
 def move(state: RelayState, to: RelayState) -> RelayState:

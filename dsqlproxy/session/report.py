@@ -1,13 +1,19 @@
 """What a session says of itself: log events, metrics, health, in one place."""
 
 from dsqlproxy.errors import ConnectionLost, DsqlProxyError, ShuttingDown
-from dsqlproxy.ops.metrics import CancelOutcome, connect_outcome
+from dsqlproxy.ops.metrics import (
+    CancelOutcome,
+    RecoveryOutcome,
+    SwapOutcome,
+    connect_outcome,
+)
 from dsqlproxy.ops.sessions import SessionState
 from dsqlproxy.pgproto.startup import StartupMessage
 from dsqlproxy.session.last_words import last_words
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.services import Services
 from dsqlproxy.session.tracker import Tracker
+from dsqlproxy.upstream.connector import Upstream
 
 
 def doing(tracker: Tracker) -> SessionState:
@@ -59,7 +65,7 @@ class Report:
             application_name=startup.get("application_name") or "",
         )
 
-    def connected(self, role: str, seconds: float, *, address: str) -> None:
+    def connected(self, upstream: Upstream, *, role: str, seconds: float) -> None:
         """Note a login that the cluster accepted."""
         self._services.metrics.upstream_connected(self._listener, seconds)
         self._services.health.note_login(self._listener)
@@ -67,9 +73,71 @@ class Report:
             "upstream connected",
             role=role,
             seconds=round(seconds, 3),
-            address=address,
+            address=str(upstream.address),
             spare=False,
         )
+
+    # -- one upstream after another ------------------------------------------------
+
+    def not_connected(self, error: DsqlProxyError) -> None:
+        """Count a login of a living session that failed; the session goes on."""
+        self._services.metrics.upstream_failed(self._listener, connect_outcome(error))
+
+    def swapped(self, *, age: float, pause: float) -> None:
+        """Note a completed swap, and how long the client would have had to wait."""
+        self._services.metrics.swap(self._listener, SwapOutcome.COMPLETED)
+        self._services.metrics.swap_pause(pause)
+        self._log.info(
+            "upstream swapped",
+            reason="session_limit",
+            age=round(age, 3),
+            pause_ms=round(pause * 1000, 1),
+        )
+
+    def not_swapped(
+        self, outcome: SwapOutcome, reason: str, *, age: float, pause: float
+    ) -> None:
+        """Note a swap that was put off, or rolled back; it will be tried again."""
+        self._services.metrics.swap(self._listener, outcome)
+        if pause:
+            self._services.metrics.swap_pause(pause)
+        self._log.warning(
+            "swap deferred",
+            outcome=outcome,
+            reason=reason,
+            age=round(age, 3),
+            pause_ms=round(pause * 1000, 1),
+        )
+
+    def pinned(self, pin: str, reason: str, *, instead_of: str) -> None:
+        """Note that the session cannot be moved, or ("") that it can be again."""
+        if instead_of:
+            self._services.metrics.pinned(instead_of, -1)
+        if pin:
+            self._services.metrics.pinned(pin, +1)
+            self._log.warning("session pinned", pin=pin, reason=reason)
+
+    def lost_in_silence(self) -> None:
+        """Note an upstream that is gone; the client need not know yet."""
+        self._log.info("upstream lost", state=SessionState.IDLE)
+
+    def recovered(self, seconds: float) -> None:
+        """Note a lost upstream that was replaced."""
+        self._services.metrics.recovery(RecoveryOutcome.RECOVERED)
+        self._log.info("session recovered", seconds=round(seconds, 3))
+
+    def not_recovered_yet(self, error: DsqlProxyError) -> None:
+        """Note an attempt that came to nothing; there will be another."""
+        self._log.debug("recovery attempt failed", reason=str(error))
+
+    def recovery_failed(self, error: DsqlProxyError) -> None:
+        """Note a lost upstream that is not replaced: the session ends."""
+        self._services.metrics.recovery(RecoveryOutcome.FAILED)
+        self._log.warning("recovery failed", reason=str(error))
+
+    def no_snapshot(self, error: DsqlProxyError) -> None:
+        """Note settings that could not be asked for."""
+        self._log.debug("no snapshot", reason=str(error))
 
     def login_failed(self, error: DsqlProxyError) -> None:
         """Note a login that failed, in the words that the client gets."""
@@ -118,7 +186,9 @@ class Report:
         """Note a bug of ours, with its traceback."""
         self._log.error("session failed", exc_info=error)
 
-    def closed(self, reason: CloseReason, *, bytes_in: int, bytes_out: int) -> None:
+    def closed(
+        self, reason: CloseReason, *, bytes_in: int, bytes_out: int, swaps: int
+    ) -> None:
         """Note the end."""
         self._services.metrics.session_closed(
             self._listener, reason=reason, bytes_in=bytes_in, bytes_out=bytes_out
@@ -129,5 +199,5 @@ class Report:
             seconds=round(self._services.clock() - self._began_at, 3),
             bytes_in=bytes_in,
             bytes_out=bytes_out,
-            swaps=0,
+            swaps=swaps,
         )

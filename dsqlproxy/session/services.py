@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from dsqlproxy.clocks import Clocks
 from dsqlproxy.config import ListenerConfig
 from dsqlproxy.listen.cancel import CancelKeys
 from dsqlproxy.ops.health import Health
@@ -12,7 +13,11 @@ from dsqlproxy.ops.log import EventLog
 from dsqlproxy.ops.metrics import Metrics
 from dsqlproxy.ops.sessions import OpenSessions
 from dsqlproxy.pgproto.messages import BackendKeyData
+from dsqlproxy.session.lifetime import Backoff, SwapWindow
+from dsqlproxy.session.statements import Budget
+from dsqlproxy.session.watch import Watch
 from dsqlproxy.upstream.connector import Upstream, UpstreamStartup
+from dsqlproxy.upstream.limiter import LoginLimiter
 from dsqlproxy.upstream.resolve import Address
 
 if TYPE_CHECKING:
@@ -44,6 +49,19 @@ class Services:
     metrics: Metrics
     health: Health
     log: EventLog
-    clock: Callable[[], float]
+    clocks: Clocks
+    limiter: LoginLimiter
+    """Shared by all listeners of one cluster."""
+    watch: Watch
+    statement_budget: Budget
+    """What all sessions together may keep of prepared statements."""
+    new_window: Callable[[], SwapWindow]
+    """Gives the instants of an upstream's life, each with a jitter of its own."""
+    new_backoff: Callable[[], Backoff]
     new_id: Callable[[], str]
     tls: ssl.SSLContext | None = None
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The monotonic clock, for what takes no longer than this machine is awake."""
+        return self.clocks.monotonic

@@ -1,10 +1,12 @@
 """One client's life, from accept to close.
 
     admission -> AuthenticationOk -> upstream login -> greeting -> relay -> last words
+                                                               keeper ⟳
 
 A session owns its client channel and its upstream channel and closes both,
 whatever happens. Every ending becomes a `CloseReason`, a metric and a log line
-here, and every exception an ErrorResponse (`last_words`).
+here, and every exception an ErrorResponse (`last_words`). While it lives, its
+keeper replaces the upstream under the relay (`keeper.py`).
 """
 
 import asyncio
@@ -12,12 +14,7 @@ import contextlib
 from collections.abc import Awaitable
 
 from dsqlproxy.channel.channel import Channel
-from dsqlproxy.errors import (
-    DsqlProxyError,
-    ProtocolError,
-    RoleNotAllowed,
-    TooManyConnections,
-)
+from dsqlproxy.errors import DsqlProxyError, ProtocolError
 from dsqlproxy.listen.admission import Admitted, Departed, admit
 from dsqlproxy.ops.metrics import CancelOutcome
 from dsqlproxy.ops.sessions import SessionInfo, SessionState
@@ -30,10 +27,15 @@ from dsqlproxy.pgproto.messages import (
 )
 from dsqlproxy.pgproto.startup import CancelRequest
 from dsqlproxy.session import last_words as words
+from dsqlproxy.session.keeper import Keeper
+from dsqlproxy.session.kept import Kept
+from dsqlproxy.session.opening import FirstLogin, choose_role, refuse_if_full
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.relay import Relay, RelayEnding
+from dsqlproxy.session.relay_state import RelayState
 from dsqlproxy.session.report import Report, doing
 from dsqlproxy.session.services import Services
+from dsqlproxy.session.state import SessionMemory
 from dsqlproxy.upstream.connector import Upstream, UpstreamStartup
 from dsqlproxy.upstream.parameters import upstream_parameters
 
@@ -42,6 +44,14 @@ LINGER_SECONDS = 2.0
 
 LEAVE_SECONDS = 5.0
 """How long an upstream may take to close after Terminate."""
+
+_ENDED_BY_US = frozenset(
+    (
+        CloseReason.SHUTTING_DOWN,
+        CloseReason.SESSION_LIMIT,
+        CloseReason.MESSAGE_TOO_LARGE,
+    )
+)
 
 
 class Session:
@@ -55,9 +65,9 @@ class Session:
         self._client_name = client.peer_name
         self._report = Report(services, session_id=self.id, client=self._client_name)
         self._admitted: Admitted | None = None
-        self._login: asyncio.Timeout | None = None
-        self._upstream: Upstream | None = None
-        self._relay: Relay | None = None
+        self._login = FirstLogin(client, services)
+        self._kept: Kept | None = None
+        self._keeper: Keeper | None = None
         self._key: BackendKeyData | None = None
         self._is_draining = False
         self.is_being_cancelled = False
@@ -72,17 +82,17 @@ class Session:
     @property
     def bytes_in(self) -> int:
         """Bytes from the client since the login."""
-        return self._relay.bytes_in if self._relay else 0
+        return self._kept.relay.bytes_in if self._kept else 0
 
     @property
     def bytes_out(self) -> int:
         """Bytes to the client since the login."""
-        return self._relay.bytes_out if self._relay else 0
+        return self._kept.relay.bytes_out if self._kept else 0
 
     def info(self) -> SessionInfo:
         """Say everything about it, for ``/sessions``."""
         now = self._services.clock()
-        opened_at = self._upstream.opened_at if self._upstream else None
+        keeper = self._keeper
         return SessionInfo(
             id=self.id,
             listener=self.listener_name,
@@ -92,19 +102,22 @@ class Session:
             application_name=self._parameter("application_name"),
             state=self._state(),
             age_seconds=round(now - self._opened_at, 3),
-            upstream_age_seconds=None
-            if opened_at is None
-            else round(now - opened_at, 3),
+            upstream_age_seconds=round(keeper.upstream_age, 3) if keeper else None,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            swaps=keeper.swaps if keeper else 0,
+            seconds_to_swap=round(keeper.seconds_to_swap, 3) if keeper else None,
+            pin=keeper.pin if keeper else "",
         )
 
     def _state(self) -> SessionState:
-        relay = self._relay
-        if relay is None:
+        if self._kept is None:
             return SessionState.LOGIN
+        relay = self._kept.relay
         if relay.ended.done():
             return SessionState.CLOSING
+        if relay.state is RelayState.PAUSED:
+            return SessionState.SWAPPING
         return doing(relay.tracker)
 
     def _parameter(self, name: str) -> str:
@@ -118,16 +131,16 @@ class Session:
         self._is_draining = True
         if self._admitted is None:
             self._client.abort()  # it has not asked for anything yet
-        elif self._relay is not None:
-            self._relay.when_quiet(self._relay.stop)
+        elif self._kept is not None:
+            self._kept.relay.drain()
         else:
-            self._abandon_login()
+            self._login.abandon()
 
     def stop(self) -> None:
         """End now, whatever is running."""
         self.drain()
-        if self._relay is not None:
-            self._relay.stop()
+        if self._kept is not None:
+            self._kept.relay.stop()
 
     # -- its life ------------------------------------------------------------------
 
@@ -137,14 +150,15 @@ class Session:
             await self._serve()
         except Exception as error:  # noqa: BLE001 - one session must not end the others
             self._report.failed(error)
-            if self._relay is None:
+            if self._kept is None:
                 # Whatever fails in saying so must not end the others either.
                 with contextlib.suppress(OSError):
                     await self._refuse(words.internal_error(self.id))
         finally:
             self._client.abort()
-            if self._upstream is not None:
-                self._upstream.channel.abort()
+            if self._kept is not None:
+                self._kept.upstream.channel.abort()
+                self._kept.memory.close()
 
     async def _serve(self) -> None:
         try:
@@ -184,17 +198,21 @@ class Session:
             services.admitted.discard(self)
             services.open_sessions.discard(self)
             self._report.closed(
-                reason, bytes_in=self.bytes_in, bytes_out=self.bytes_out
+                reason,
+                bytes_in=self.bytes_in,
+                bytes_out=self.bytes_out,
+                swaps=self._keeper.swaps if self._keeper else 0,
             )
 
     async def _live(self, admitted: Admitted) -> CloseReason:
         try:
-            role = self._choose_role(admitted)
-            self._take_place()
+            role = choose_role(admitted, self._services.config)
+            refuse_if_full(self._services)
         except DsqlProxyError as error:
             self._report.refused(error)
             await self._refuse(error)
             return CloseReason.REFUSED
+        self._services.admitted.add(self)
         if admitted.negotiation is not None:
             self._client.write(admitted.negotiation.encode())
         # At once: a client needs no password whatever comes now, pg_isready wants no
@@ -208,8 +226,10 @@ class Session:
             startup_options=config.startup_options or "",
             unsupported=config.unsupported_parameters,
         )
+        startup = UpstreamStartup(role, parameters)
+        started_at = self._services.clock()
         try:
-            upstream = await self._log_in(UpstreamStartup(role, parameters))
+            upstream = await self._login.run(startup)
         except DsqlProxyError as error:
             self._report.login_failed(error)
             await self._refuse(error)
@@ -219,74 +239,48 @@ class Session:
                 return CloseReason.CLIENT_CLOSED
             await self._refuse(words.shutting_down())
             return CloseReason.SHUTTING_DOWN
-        self._upstream = upstream
+        seconds = self._services.clock() - started_at
+        self._report.connected(upstream, role=role, seconds=seconds)
+        kept = self._kept = self._build(upstream, startup)
         self._greet(admitted, upstream, dropped)
-        relay = self._relay = Relay(client=self._client, upstream=upstream.channel)
-        relay.start()
-        if self._is_draining:
-            self.drain()
-        ending = await relay.ended
-        await self._part(relay, ending)
+        ending = await self._relay_until_end(kept)
+        await self._part(kept.relay, ending)
         return ending.reason
 
-    def _choose_role(self, admitted: Admitted) -> str:
-        """Say as whom the session logs in; `RoleNotAllowed` names who would do."""
-        config = self._services.config
-        user = admitted.startup.get("user")
-        allowed = (config.role,) if config.role else config.roles
-        hint = f"Connect as {' or '.join(allowed)}." if allowed else ""
-        if not user:
-            message = "no PostgreSQL user name specified in startup packet"
-            raise RoleNotAllowed(
-                message, hint=hint or "Set a user name, such as admin."
-            )
-        if config.role:
-            return config.role
-        if config.roles and user not in config.roles:
-            message = f'role "{user}" is not served by this listener'
-            raise RoleNotAllowed(message, hint=hint)
-        return user
+    def _build(self, upstream: Upstream, startup: UpstreamStartup) -> Kept:
+        """Put together what lives as long as the session does."""
+        memory = SessionMemory(
+            startup.parameters,
+            upstream.parameters,
+            budget=self._services.statement_budget,
+            private_name=f"dsqlproxy_{self._services.new_id()}{self.id}",
+        )
+        return Kept(
+            services=self._services,
+            report=self._report,
+            relay=Relay(client=self._client, upstream=upstream.channel, memory=memory),
+            memory=memory,
+            startup=startup,
+            upstream=upstream,
+        )
 
-    def _take_place(self) -> None:
-        services = self._services
-        limit = services.config.max_sessions
-        if len(services.admitted) >= limit:
-            raise TooManyConnections(
-                "dsqlproxy has too many sessions on this listener",
-                detail=f"The limit is {limit}.",
-                hint="Close some, or raise max_sessions.",
-            )
-        services.admitted.add(self)
-
-    async def _log_in(self, startup: UpstreamStartup) -> Upstream | None:
-        """Open the upstream; None when meanwhile the client left or the proxy ends."""
-        services = self._services
-        started_at = services.clock()
+    async def _relay_until_end(self, kept: Kept) -> RelayEnding:
+        """Let bytes pass until the end, over one upstream after another."""
+        keeper = self._keeper = Keeper(kept)
+        kept.relay.keeper = keeper
+        self._services.watch.add(keeper)
         try:
-            async with asyncio.timeout(None) as self._login:
-                self._client.when_ended(self._client_ended_in_login)
-                if self._is_draining:
-                    self._abandon_login()
-                upstream = await services.connector.open(startup)
-        except TimeoutError:
-            return None
+            kept.relay.start()
+            if self._is_draining:
+                self.drain()
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(keeper.run())
+                ending = await kept.relay.ended
+                keeping.cancel()
         finally:
-            self._client.when_ended(None)
-            self._login = None
-        seconds = services.clock() - started_at
-        self._report.connected(startup.role, seconds, address=str(upstream.address))
-        return upstream
-
-    def _client_ended_in_login(self) -> None:
-        # Who has sent requests and then the end of its stream may wait for the
-        # answers; who has sent nothing (pg_isready) wants none.
-        if self._client.is_lost or not self._client.has_unread:
-            self._abandon_login()
-
-    def _abandon_login(self) -> None:
-        """Give up the login, if one is under way and not given up already."""
-        if self._login is not None and not self._login.expired():
-            self._login.reschedule(asyncio.get_running_loop().time())
+            self._services.watch.discard(keeper)
+            keeper.close()
+        return ending
 
     def _greet(
         self, admitted: Admitted, upstream: Upstream, dropped: tuple[str, ...]
@@ -314,8 +308,12 @@ class Session:
         match ending.reason:
             case CloseReason.UPSTREAM_LOST:
                 error: DsqlProxyError | None = words.upstream_lost(
-                    relay.tracker, client_fault=relay.client_fault
+                    relay.tracker,
+                    client_fault=relay.client_fault,
+                    not_replaced=self._why_not_replaced(),
                 )
+            case CloseReason.SESSION_LIMIT:
+                error = words.session_limit(self._why_not_replaced())
             case CloseReason.MESSAGE_TOO_LARGE:
                 error = words.message_too_large()
             case CloseReason.SHUTTING_DOWN:
@@ -328,9 +326,9 @@ class Session:
             await self._client.drain()  # to the last byte, at its own pace
         if error is not None:
             self._report.ended_with(error, relay.tracker)
-            relay.say_last(words.last_words(error).encode())
-            await _wait(relay.wait_spoken(), LINGER_SECONDS)
-        if ending.reason in {CloseReason.SHUTTING_DOWN, CloseReason.MESSAGE_TOO_LARGE}:
+            relay.parting.say(words.last_words(error).encode())
+            await _wait(relay.parting.wait_spoken(), LINGER_SECONDS)
+        if ending.reason in _ENDED_BY_US:
             relay.terminate_upstream()
         is_told = error is not None or ending.reason is CloseReason.UPSTREAM_ENDED
         is_quiet = relay.tracker.is_quiet
@@ -340,6 +338,9 @@ class Session:
         else:
             await self._client.close_within(LINGER_SECONDS)
         await upstream.close_within(LINGER_SECONDS)
+
+    def _why_not_replaced(self) -> str:
+        return self._keeper.why_not_replaced if self._keeper else ""
 
     async def _await_answers(self, relay: Relay) -> None:
         """Wait for an upstream that was told to terminate, while it still answers.
@@ -364,9 +365,14 @@ class Session:
         """Pass a cancel on to the upstream of the session that it means."""
         services = self._services
         target = services.cancel_keys.find(request)
-        upstream = target._upstream if target else None  # noqa: SLF001 - its own kind
+        kept = target._kept if target else None  # noqa: SLF001 - its own kind
+        upstream = kept.upstream if kept else None
         if target is None or upstream is None or upstream.key is None:
             self._report.cancelled(CancelOutcome.UNKNOWN_KEY)
+            return
+        if kept and kept.relay.state is RelayState.PAUSED:
+            # On an upstream that is being replaced it could only hit our own question.
+            self._report.cancelled(CancelOutcome.NOTHING_RUNNING, of=target.id)
             return
         outcome, failure = CancelOutcome.FORWARDED, None
         if not target.is_being_cancelled:  # one on its way serves all who ask

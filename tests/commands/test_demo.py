@@ -1,6 +1,7 @@
 """`dsqlproxy demo` as a process: what it prints works, and it leaves nothing."""
 
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -144,7 +145,34 @@ async def ended_in(
 def sessions_of(running: Program) -> str:
     """Give what the proxy says of its sessions."""
     with urllib.request.urlopen(f"http://{running.admin}/sessions") as answer:
-        return str(answer.read())
+        text: bytes = answer.read()
+    return text.decode()
+
+
+async def test_with_a_short_limit_it_says_and_shows_what_to_watch(
+    short_path: Path,
+) -> None:
+    async with program(
+        "demo", *ANY_PORT, "--session-limit", "30s", directory=short_path
+    ) as running:
+        assert "closes each session after 30s" in running.output
+        assert 'logs "upstream swapped" below' in running.output
+        async with await psycopg.AsyncConnection.connect(running.dsn):
+            # What is logged of a session's life is shown, and swaps are a part of it.
+            await until(lambda: '"session opened"' in running.errors)
+            (session,) = json.loads(sessions_of(running))["sessions"]
+            assert 0 < session["seconds_to_swap"] <= 26
+        running.send(signal.SIGTERM)
+        assert await running.wait() == 0
+
+
+async def test_with_a_real_limit_there_is_nothing_to_watch(short_path: Path) -> None:
+    async with program("demo", *ANY_PORT, directory=short_path) as running:
+        assert "upstream swapped" not in running.output
+        await (await psycopg.AsyncConnection.connect(running.dsn)).close()
+        running.send(signal.SIGTERM)
+        assert await running.wait() == 0
+    assert running.errors == ""
 
 
 async def test_on_a_unix_socket_it_has_no_line_for_jdbc(short_path: Path) -> None:
@@ -198,6 +226,7 @@ async def test_bad_flags_are_bad_usage(tmp_path: Path) -> None:
     for words in (
         ("--session-limit", "soon"),
         ("--session-limit", "0"),
+        ("--session-limit", "25h"),
         ("--listen", "here"),
         ("--fault", "x"),
     ):

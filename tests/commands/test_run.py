@@ -13,8 +13,8 @@ import psycopg
 import pytest
 import yaml
 
-from dsqlproxy.app import Shutdown
 from dsqlproxy.commands import run
+from dsqlproxy.drain import Shutdown
 from dsqlproxy.emulator.server import Emulator
 from tests.end_to_end.conftest import emulator, postgres
 from tests.end_to_end.wire import until

@@ -31,19 +31,45 @@ SESSION: dict[str, object] = {
     "upstream_age_seconds": None,
     "bytes_in": 512,
     "bytes_out": 1_234_567,
+    "swaps": 3,
+    "seconds_to_swap": None,
+    "pin": "",
 }
 READY = Answer(ok=True, body={"ok": True})
 
 
 def test_sessions_stand_in_columns_under_their_names() -> None:
-    assert table([SESSION, {**SESSION, "id": "8", "upstream_age_seconds": 61}]) == [
+    other = {
+        **SESSION,
+        "id": "8",
+        "upstream_age_seconds": 61,
+        "seconds_to_swap": 2819,
+        "swaps": 12,
+        "pin": "LISTEN",
+    }
+    assert table([SESSION, other]) == [
         "SESSION  CLIENT           USER   APPLICATION  LISTENER  STATE"
-        "             AGE  UPSTREAM     IN     OUT",
+        "             AGE  UPSTREAM  NEXT SWAP  SWAPS     IN     OUT  PIN",
         "7f3a     127.0.0.1:50312  admin  psql         main      in_transaction"
-        "  1h02m         -  512 B  1.2 MB",
+        "  1h02m         -          -      3  512 B  1.2 MB  -",
         "8        127.0.0.1:50312  admin  psql         main      in_transaction"
-        "  1h02m     1m01s  512 B  1.2 MB",
+        "  1h02m     1m01s     46m59s     12  512 B  1.2 MB  LISTEN",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "due"), (0.0, "due"), (0.4, "0s"), (95, "1m35s")]
+)
+def test_a_swap_that_is_due_is_said_to_be(seconds: float, text: str) -> None:
+    headings, line = table([{**SESSION, "seconds_to_swap": seconds}])
+    end = headings.index("NEXT SWAP") + len("NEXT SWAP")
+    assert line[:end].endswith(f" {text}")
+
+
+def test_a_proxy_that_knows_no_swaps_can_be_asked_too() -> None:
+    known = {"swaps", "seconds_to_swap", "pin"}
+    older = {key: value for key, value in SESSION.items() if key not in known}
+    assert table([older])[1].endswith("      -          -      -  512 B  1.2 MB  -")
 
 
 @given(st.text())

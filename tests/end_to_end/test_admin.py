@@ -186,7 +186,8 @@ async def test_metrics_count_sessions_logins_bytes_and_cancels(
 async def test_every_ending_is_counted_by_its_reason(
     watched: RunningProxy, emulator: Emulator
 ) -> None:
-    async with RawClient.session(watched):
+    async with RawClient.session(watched) as client:
+        await client.ask("begin")
         emulator.expire_sessions()
         await all_ended(watched, emulator)
     emulator.add_fault("access-denied")

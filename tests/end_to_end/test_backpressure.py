@@ -48,8 +48,8 @@ def peak_kib(pid: int) -> int:
 def upstream_of(proxy: RunningProxy) -> Channel:
     """Give the upstream's channel of the only session."""
     (session,) = proxy.proxy._sessions
-    assert session._upstream is not None
-    return session._upstream.channel
+    assert session._kept is not None
+    return session._kept.upstream.channel
 
 
 def unsent_bytes(channel: Channel) -> int:
@@ -240,6 +240,8 @@ async def test_a_stalled_client_hears_of_the_end_when_it_reads(
         ) as proxy,
         dial(proxy) as client,
     ):
+        await client.send(query("begin"))
+        await client.receive_until_ready()
         sql = "select repeat('x', 1000) from generate_series(1, 200)"
         await client.send(query(sql))
         await settled(lambda: resident_kib(proxy.pid))

@@ -120,15 +120,25 @@ async def test_a_transaction_is_ended_before_its_session(
 
 
 async def test_half_a_message_is_waited_for(proxy: RunningProxy) -> None:
-    said = query("select 'whole'")
+    said = query("select 'whole' /* " + "x" * 100_000 + " */")
     async with RawClient.session(proxy) as client:
-        await client.send(said[:7])
+        await client.send(said[:70_000])
         await until(lambda: next(iter(proxy.proxy._sessions)).bytes_in)
         proxy.shutdown.request("SIGTERM")
         await logged(proxy, "draining")
-        await client.send(said[7:])
+        await client.send(said[70_000:])
         assert first_columns(await client.receive_until_ready()) == ["whole"]
         ends_shutting_down(await client.receive_frame())
+
+
+async def test_half_a_message_of_which_nothing_was_passed_on_is_not_waited_for(
+    proxy: RunningProxy,
+) -> None:
+    async with RawClient.session(proxy) as client:
+        await client.send(query("select 'whole'")[:7])
+        proxy.shutdown.request("SIGTERM")
+        ends_shutting_down(await client.receive_frame())
+        await client.receive_end()
 
 
 @pytest.mark.parametrize(

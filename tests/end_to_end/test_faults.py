@@ -54,24 +54,44 @@ EXECUTE = frame(FrontendType.EXECUTE, b"\0\0\0\0\0")
 # -- a close without a word ------------------------------------------------------------
 
 
-async def test_lost_while_idle(proxy: RunningProxy, emulator: Emulator) -> None:
+@pytest_asyncio.fixture
+async def unrecovered(emulator: Emulator) -> AsyncIterator[RunningProxy]:
+    """Run a proxy whose sessions end with their upstream."""
+    async with running_proxy(emulator, recovery="off") as running:
+        yield running
+
+
+async def test_lost_while_idle(unrecovered: RunningProxy, emulator: Emulator) -> None:
+    proxy = unrecovered
     async with RawClient.session(proxy) as client:
         emulator.expire_sessions()
         error = await ended_with(client)
         await all_ended(proxy, emulator)
     assert (error.sqlstate, error.message) == ("08006", LOST)
     assert error.detail == (
-        "Nothing was running. Aurora DSQL closes every session after 60 minutes."
+        "Nothing was running. It could not be replaced: recovery is switched off."
     )
     assert error.hint == "Reconnect."
     await logged(proxy, "WARNING upstream lost.*state=idle.*code=08006")
     await logged(proxy, "session closed.*reason=upstream_lost")
 
 
+async def test_lost_while_idle_a_session_is_recovered(
+    proxy: RunningProxy, emulator: Emulator
+) -> None:
+    async with RawClient.session(proxy) as client:
+        assert await client.ask("select 1") == ["1"]
+        emulator.expire_sessions()
+        await logged(proxy, "INFO upstream lost.*state=idle")
+        await logged(proxy, "INFO session recovered")
+        assert await client.ask("select 2") == ["2"]
+        assert emulator.open_sessions == 1
+
+
 async def test_lost_at_the_session_limit(postgres: EmbeddedPostgres) -> None:
     async with (
         running_emulator(postgres, session_limit=0.3) as emulator,
-        running_proxy(emulator) as proxy,
+        running_proxy(emulator, recovery="off") as proxy,
         RawClient.session(proxy) as client,
     ):
         assert (await ended_with(client)).sqlstate == "08006"
@@ -159,15 +179,16 @@ async def test_a_client_that_ended_its_side_still_hears_of_the_loss(
         client.end_writing()
         (open_session,) = proxy.proxy._sessions
         await until(
-            lambda: open_session._relay and open_session._relay.state == "finishing"
+            lambda: open_session._kept and open_session._kept.relay.state == "finishing"
         )
         emulator.expire_sessions()
         assert (await ended_with(client)).sqlstate == "08006"
 
 
 async def test_psycopg_hears_of_it_with_its_next_query(
-    proxy: RunningProxy, emulator: Emulator
+    unrecovered: RunningProxy, emulator: Emulator
 ) -> None:
+    proxy = unrecovered
     connection = await psycopg.AsyncConnection.connect(proxy.dsn(), autocommit=True)
     async with connection:
         emulator.expire_sessions()
@@ -182,8 +203,12 @@ async def test_psycopg_hears_of_it_with_its_next_query(
 
 @pytest.mark.parametrize("said", [b"", query("begin"), query(SLEEP)])
 async def test_a_fatal_of_the_cluster_is_told_once(
-    proxy: RunningProxy, emulator: Emulator, postgres: EmbeddedPostgres, said: bytes
+    unrecovered: RunningProxy,
+    emulator: Emulator,
+    postgres: EmbeddedPostgres,
+    said: bytes,
 ) -> None:
+    proxy = unrecovered
     async with RawClient.session(proxy) as client:
         await client.send(said)
         if said == query(SLEEP):
@@ -195,6 +220,15 @@ async def test_a_fatal_of_the_cluster_is_told_once(
     assert error.sqlstate == "57P01"
     assert error.message == "terminating connection due to administrator command"
     await logged(proxy, "session closed.*reason=upstream_ended")
+
+
+async def test_a_fatal_of_the_cluster_in_an_idle_session_is_not_told(
+    proxy: RunningProxy, emulator: Emulator
+) -> None:
+    async with RawClient.session(proxy) as client:
+        emulator.end_sessions("57P01")
+        await logged(proxy, "INFO session recovered")
+        assert await client.ask("select 1") == ["1"]
 
 
 async def test_a_fatal_reaches_a_client_that_is_sending(
@@ -270,7 +304,7 @@ async def test_a_reset_at_any_byte_is_told_at_a_boundary_or_not_at_all(
         assert " ERROR " not in proxy.log.getvalue()
 
 
-@pytest.mark.parametrize("cut", [0, 5, 40])
+@pytest.mark.parametrize("cut", [0, 34, 40])  # the first frame has 34
 async def test_a_cluster_that_stalls_does_not_hold_a_client_that_leaves(
     plain: Emulator, cut: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

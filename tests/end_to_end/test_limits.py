@@ -23,7 +23,7 @@ from tests.end_to_end.wire import (
     logged,
     query,
 )
-from tests.kit.stack import RunningProxy, running_emulator
+from tests.kit.stack import RunningProxy, running_emulator, running_proxy
 
 
 @pytest_asyncio.fixture
@@ -188,14 +188,27 @@ async def test_a_client_may_leave_in_the_middle_of_it(
 
 
 async def test_the_upstream_may_be_lost_in_the_middle_of_it(
+    emulator: Emulator,
+) -> None:
+    async with running_proxy(emulator, recovery="off") as proxy:
+        async with RawClient.session(proxy) as client:
+            await client.send(TOO_LONG[:1_000_000])
+            await receive_refusal(client)
+            emulator.expire_sessions()
+            assert fatal_in(await client.receive_frame()).sqlstate == "08006"
+        await all_ended(proxy, emulator)
+
+
+async def test_the_upstream_may_be_replaced_in_the_middle_of_it(
     proxy: RunningProxy, emulator: Emulator
 ) -> None:
     async with RawClient.session(proxy) as client:
         await client.send(TOO_LONG[:1_000_000])
         await receive_refusal(client)
         emulator.expire_sessions()
-        assert fatal_in(await client.receive_frame()).sqlstate == "08006"
-    await all_ended(proxy, emulator)
+        await logged(proxy, "session recovered")
+        await client.send(TOO_LONG[1_000_000:])
+        assert await client.ask("select 1") == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,7 +228,7 @@ def test_the_server_is_ready_for_pg_isready(served: Served) -> None:
 
 
 def test_a_unix_socket_is_a_way_in(postgres: EmbeddedPostgres, served: Served) -> None:
-    settings = {"has_rules": served.has_rules, "is_empty": False}
+    settings: dict[str, Any] = {"has_rules": served.has_rules, "is_empty": False}
     with (
         # Not pytest's directory: the path of a socket has 107 bytes at most.
         tempfile.TemporaryDirectory(prefix="dsqlproxy-") as directory,

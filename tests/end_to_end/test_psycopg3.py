@@ -231,6 +231,7 @@ def test_notices_reach_their_handler(connection: Connection) -> None:
 def test_the_end_of_a_session_is_told_in_its_own_words(
     served: Served, connection: Connection
 ) -> None:
+    connection.execute("begin")
     pid = connection.execute("select pg_backend_pid()").fetchone()
     superuser = f"host='{served.postgres.directory}' user=postgres dbname=postgres"
     with psycopg.connect(superuser) as direct:

@@ -42,18 +42,21 @@ def test_a_pipeline_gives_its_results_in_order(connection: Connection) -> None:
 
 
 def test_an_error_in_a_pipeline_skips_to_its_end(connection: Connection) -> None:
-    with connection.pipeline() as pipeline:
-        first = connection.execute("select 1")
-        pipeline.sync()
-        connection.execute("select 1 / %s::int", (0,))
-        skipped = connection.execute("select 2")
-        with pytest.raises(errors.DivisionByZero):
+    first, skipped = connection.cursor(), connection.cursor()
+
+    def fail() -> None:  # at whichever call takes the results up to the error
+        with connection.pipeline() as pipeline:
+            first.execute("select 1")
             pipeline.sync()
-        assert first.fetchone() == (1,)
-        with pytest.raises(psycopg.ProgrammingError, match="no result"):
-            skipped.fetchone()
-        after = connection.execute("select 3")
-        assert after.fetchone() == (3,)
+            connection.execute("select 1 / %s::int", (0,))
+            skipped.execute("select 2")
+
+    with pytest.raises(errors.DivisionByZero):
+        fail()
+    assert first.fetchone() == (1,)
+    with pytest.raises(psycopg.ProgrammingError, match="no result"):
+        skipped.fetchone()
+    assert connection.execute("select 3").fetchone() == (3,)
 
 
 def test_a_pipeline_holds_a_transaction(connection: Connection) -> None:

@@ -114,11 +114,13 @@ def serve(
     *,
     has_rules: bool = False,
     is_empty: bool = True,
+    emulator: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Served]:
     """Serve from another thread; settings are those of the listener.
 
     The schema is emptied first unless another `serve` needs what is in it.
+    ``emulator`` are settings of `EmulatorConfig`.
 
     Without rules everything that a client asks for at its start is passed on, so
     that the session is the same as with PostgreSQL itself.
@@ -131,12 +133,13 @@ def serve(
         stop = asyncio.Event()
         if is_empty:
             await postgres.execute(*_EMPTY_SCHEMA)
+        cluster = {"has_rules": has_rules, **(emulator or {})}
         async with (
-            running_emulator(postgres, has_rules=has_rules) as emulator,
-            running_proxy(emulator, **settings) as proxy,
+            running_emulator(postgres, **cluster) as running,
+            running_proxy(running, **settings) as proxy,
         ):
             loop = asyncio.get_running_loop()
-            served = Served(proxy, emulator, postgres, has_rules, loop)
+            served = Served(proxy, running, postgres, has_rules, loop)
             started.set_result((served, stop))
             await stop.wait()
 

@@ -2,18 +2,34 @@
 
 import asyncio
 import io
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dsqlproxy.app import Proxy, Shutdown, Started
+from dsqlproxy.app import Proxy, Started
+from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.config import Config, TcpAddress, UnixAddress
+from dsqlproxy.drain import Shutdown
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator, EmulatorConfig
 from dsqlproxy.ops.log import configure_logging
+from dsqlproxy.session.lifetime import SwapWindow
 from dsqlproxy.upstream.tokens import StaticCredentials
+
+AN_AGE = 1e9
+"""In a window: never."""
+
+
+def storm() -> SwapWindow:
+    """Give the window of a storm: a swap at every quiet moment, and no end."""
+    return SwapWindow(
+        warm_seconds=0,
+        insist_seconds=0,
+        last_start_seconds=AN_AGE,
+        dead_seconds=AN_AGE,
+        settle_seconds=0.001,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +113,17 @@ def config_for(emulator: Emulator, **settings: Any) -> Config:
 
 @asynccontextmanager
 async def running_proxy(
-    emulator: Emulator, *, config: Config | None = None, **settings: Any
+    emulator: Emulator,
+    *,
+    config: Config | None = None,
+    new_window: Callable[[], SwapWindow] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[RunningProxy]:
-    """Run a proxy before an emulator; it has ended when the context has."""
+    """Run a proxy before an emulator; it has ended when the context has.
+
+    ``new_window`` gives the windows of its upstreams instead of those that follow
+    from ``session_limit``: `storm`, for example.
+    """
     config = config or config_for(emulator, **settings)
     keys = emulator.credentials
     credentials = StaticCredentials(
@@ -107,7 +131,10 @@ async def running_proxy(
     )
     stream = io.StringIO()
     with configure_logging(level="debug", log_format="text", stream=stream) as log:
-        proxy = Proxy(config, log=log, clock=time.monotonic, credentials=credentials)
+        proxy = Proxy(config, log=log, clocks=system_clocks(), credentials=credentials)
+        if new_window is not None:
+            for name, services in proxy._services.items():
+                proxy._services[name] = replace(services, new_window=new_window)
         shutdown = Shutdown()
         started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as group:

@@ -14,6 +14,8 @@ from dsqlproxy.ops.metrics import (
     CancelOutcome,
     ConnectOutcome,
     Metrics,
+    RecoveryOutcome,
+    SwapOutcome,
     TokenOutcome,
     connect_outcome,
 )
@@ -32,6 +34,7 @@ def new(**more: object) -> Metrics:
         listeners=["main"],
         version="1.2.3",
         close_reasons=["client_terminated"],
+        pin_reasons=["listen"],
         **more,  # type: ignore[arg-type]
     )
 
@@ -49,6 +52,14 @@ def test_known_series_exist_at_zero_from_the_start() -> None:
         'dsqlproxy_client_ready_seconds_count{listener="main",warm="false"}',
         *(f'dsqlproxy_tokens_signed_total{{outcome="{o}"}}' for o in TokenOutcome),
         *(f'dsqlproxy_cancels_total{{outcome="{o}"}}' for o in CancelOutcome),
+        *(
+            f'dsqlproxy_swaps_total{{listener="main",outcome="{outcome}"}}'
+            for outcome in SwapOutcome
+        ),
+        "dsqlproxy_swap_pause_seconds_count",
+        'dsqlproxy_sessions_pinned{reason="listen"}',
+        *(f'dsqlproxy_recoveries_total{{outcome="{o}"}}' for o in RecoveryOutcome),
+        'dsqlproxy_connect_queue{listener="main"}',
         'dsqlproxy_bytes_total{direction="in",listener="main"}',
         'dsqlproxy_bytes_total{direction="out",listener="main"}',
     ):
@@ -134,6 +145,50 @@ def test_tokens_and_cancels_are_counted() -> None:
     assert found['dsqlproxy_tokens_signed_total{outcome="signed"}'] == 1
     assert found['dsqlproxy_tokens_signed_total{outcome="failed"}'] == 1
     assert found['dsqlproxy_cancels_total{outcome="unknown_key"}'] == 1
+
+
+def test_swaps_are_counted_and_their_pauses_timed() -> None:
+    metrics = new()
+    metrics.swap("main", SwapOutcome.DEFERRED)
+    metrics.swap("main", SwapOutcome.COMPLETED)
+    metrics.swap("main", SwapOutcome.COMPLETED)
+    metrics.swap_pause(0.002)
+    found = page(metrics)
+    total = 'dsqlproxy_swaps_total{listener="main",outcome="%s"}'
+    outcomes = [found[total % outcome] for outcome in ("completed", "deferred")]
+    assert outcomes == [2, 1]
+    assert found[total % "failed"] == 0
+    bucket = 'dsqlproxy_swap_pause_seconds_bucket{le="%s"}'
+    assert [found[bucket % each] for each in ("0.001", "0.0025", "10.0")] == [0, 1, 1]
+
+
+def test_pinned_sessions_come_and_go() -> None:
+    metrics = new()
+    metrics.pinned("listen", 1)
+    metrics.pinned("listen", 1)
+    metrics.pinned("load", 1)
+    metrics.pinned("listen", -1)
+    found = page(metrics)
+    assert found['dsqlproxy_sessions_pinned{reason="listen"}'] == 1
+    assert found['dsqlproxy_sessions_pinned{reason="load"}'] == 1
+
+
+def test_recoveries_are_counted() -> None:
+    metrics = new()
+    metrics.recovery(RecoveryOutcome.RECOVERED)
+    metrics.recovery(RecoveryOutcome.FAILED)
+    metrics.recovery(RecoveryOutcome.RECOVERED)
+    found = page(metrics)
+    assert found['dsqlproxy_recoveries_total{outcome="recovered"}'] == 2
+    assert found['dsqlproxy_recoveries_total{outcome="failed"}'] == 1
+
+
+def test_the_queue_of_logins_is_asked_for_at_each_look() -> None:
+    waiting = {"main": 3}
+    metrics = new(connect_queues=waiting.items)
+    assert page(metrics)['dsqlproxy_connect_queue{listener="main"}'] == 3
+    waiting["main"] = 0
+    assert page(metrics)['dsqlproxy_connect_queue{listener="main"}'] == 0
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,9 @@ def test_a_row_has_the_promised_keys() -> None:
             "upstream_age_seconds": None,
             "bytes_in": 3,
             "bytes_out": 5,
+            "swaps": 0,
+            "seconds_to_swap": None,
+            "pin": "",
         }
     ]
 

@@ -1,0 +1,106 @@
+"""Recovery: a new upstream for a session whose own was lost with nothing under way.
+
+The old one cannot be asked any more. What the session had is known from the frames
+that passed (statements, reported parameters) and from the last snapshot of its
+settings; a session of which that is not enough to know is not recovered.
+
+While the client is silent this may take as long as it takes: a laptop without a
+network has time. Once the client waits it may take `BUDGET_SECONDS`.
+"""
+
+import asyncio
+import contextlib
+
+from dsqlproxy.errors import DsqlProxyError, SwapError, UpstreamRejected
+from dsqlproxy.session.exchange import converse
+from dsqlproxy.session.kept import Kept
+from dsqlproxy.session.lifetime import Backoff
+from dsqlproxy.session.relay_state import RelayState
+from dsqlproxy.session.replay import Answers, Replica, Request
+from dsqlproxy.upstream.connector import Upstream
+from dsqlproxy.upstream.rejections import is_access_denied
+
+BUDGET_SECONDS = 30.0
+"""How long a client waits for an upstream that was lost under it."""
+
+
+class Recovery:
+    """The replacement of one lost upstream; `run` returns when it is decided."""
+
+    def __init__(self, kept: Kept, *, backoff: Backoff) -> None:
+        self._kept = kept
+        self._backoff = backoff
+        self._limit: asyncio.Timeout | None = None
+        self._hurry = asyncio.Event()
+
+    def client_waits(self) -> None:
+        """Learn that the client said something: from now on time is limited."""
+        if not self._hurry.is_set():
+            self._hurry.set()
+            if self._limit is not None:
+                now = asyncio.get_running_loop().time()
+                self._limit.reschedule(now + BUDGET_SECONDS)
+
+    async def run(self) -> DsqlProxyError | None:
+        """Replace the upstream; give the reason where that is not to be had."""
+        kept = self._kept
+        began_at = kept.services.clock()
+        failure: DsqlProxyError = SwapError("there was no time to try")
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                if kept.relay.is_client_waiting:
+                    self.client_waits()
+                while kept.relay.state is RelayState.PAUSED:
+                    try:
+                        await self._try()
+                    except DsqlProxyError as error:
+                        failure = error
+                        kept.report.not_recovered_yet(error)
+                        if _is_final(error):
+                            break
+                        await self._wait()
+                    else:
+                        kept.report.recovered(kept.services.clock() - began_at)
+                        return None
+        except TimeoutError:
+            pass
+        if kept.relay.state is RelayState.PAUSED:  # else the session has ended
+            kept.report.recovery_failed(failure)
+        return failure
+
+    async def _try(self) -> None:
+        """Open an upstream, tell it what the session had, and go on with it."""
+        kept = self._kept
+        async with kept.services.limiter.login():
+            new = await kept.open_upstream()
+        try:
+            replica = Replica(kept.memory)
+            await _tell(new, replica, replica.baseline(new.parameters))
+            await _tell(new, replica, replica.early())
+            await _tell(new, replica, replica.restoration())
+            changed = replica.verified()
+            kept.adopt(new, replica, changed)
+        except BaseException:
+            new.channel.abort()
+            raise
+
+    async def _wait(self) -> None:
+        """Wait before the next try; a client that begins to wait cuts it short."""
+        delay = self._backoff.next_delay()
+        if self._hurry.is_set():
+            await asyncio.sleep(delay)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._hurry.wait()
+
+
+async def _tell(new: Upstream, replica: Replica, request: Request) -> None:
+    answers = Answers(request)
+    await converse(new.channel, request.data, answers)
+    replica.take(answers)
+
+
+def _is_final(error: DsqlProxyError) -> bool:
+    """Say if trying again is of no use: the cluster knows us and says no."""
+    return isinstance(error, UpstreamRejected) and is_access_denied(error)
