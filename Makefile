@@ -2,7 +2,8 @@
 #   make demo    an emulated cluster and the proxy; prints the psql line
 #   make test    format, lint, types, contracts, tests with coverage
 #   make bench   the benchmark; writes docs/performance.md
-#   make soak    long runs: deep property tests and load (MINUTES=10)
+#   make soak    long runs: deep property tests, then a load with swaps and faults
+#                (MINUTES=10)
 #   make clean   remove what the others made
 
 # The first Python that is new enough; name another with: make PYTHON=/path test
@@ -35,7 +36,7 @@ bench: $(VENV)/.for-test
 	$(BIN)/python -m bench
 
 soak: $(VENV)/.for-test
-	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest --timeout 600 -k property
+	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest --timeout 600 -k "property or test_cuts"
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 clean:

@@ -24,6 +24,12 @@ from bench.servers import (
     Workplace,
     postgres,
 )
+from bench.swaps import (
+    SwapResults,
+    measure_pauses,
+    measure_statements,
+    measure_throughput,
+)
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -70,7 +76,8 @@ def _parse_arguments() -> argparse.Namespace:
         default=[],
         metavar="KEY",
         help="measure only these: simple-1, extended-8, simple-1-core, rows-small,"
-        " rows-large, connects, memory; writes no page unless --output is given",
+        " rows-large, connects, memory, swap-pause, swap-tps, swap-memory; writes no"
+        " page unless --output is given",
     )
     parser.add_argument("--rounds", type=int, help="rounds (default: 9)")
     parser.add_argument("--output", type=Path, help=f"the page (default: {PAGE.name})")
@@ -89,6 +96,7 @@ def _end_in_order(_signal: int, _frame: FrameType | None) -> None:
 def _run(plan: Plan, programs: Programs, *, only: list[str]) -> tuple[str, bool]:
     results = Results()
     memory: dict[str, Memory] = {}
+    swaps = SwapResults()
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix=TEMPORARY)
         directory = Path(stack.enter_context(temporary))
@@ -97,6 +105,7 @@ def _run(plan: Plan, programs: Programs, *, only: list[str]) -> tuple[str, bool]
         server = stack.enter_context(postgres(place, scale=SCALE))
         if not only or "memory" in only:
             _measure_memory(plan, place, server, memory, results)
+        _measure_swaps(plan, place, server, swaps, results, only=only)
         subjects = _start(stack, place, server, results)
         pids = [server.pid, *(pid for subject in subjects for pid in subject.pids)]
         planned = [
@@ -114,6 +123,7 @@ def _run(plan: Plan, programs: Programs, *, only: list[str]) -> tuple[str, bool]
         measures=[measure for measure, _ in planned],
         results=results,
         memory=memory,
+        swaps=swaps,
     )
     return page, any(what.startswith(PROXY) for what in results.failures)
 
@@ -133,6 +143,36 @@ def _measure_memory(
             memory[name] = measure_memory(starter, place, server, plan)
         except (OSError, BenchError) as error:
             results.failures[f"{name}, memory"] = str(error)
+
+
+def _measure_swaps(
+    plan: Plan,
+    place: Workplace,
+    server: Postgres,
+    swaps: SwapResults,
+    results: Results,
+    *,
+    only: list[str],
+) -> None:
+    def pause() -> None:
+        for each in measure_pauses(place, server, plan):
+            swaps.pauses.append(each)
+
+    def tps() -> None:
+        swaps.throughput = measure_throughput(place, server, plan)
+
+    def statements() -> None:
+        swaps.memory = measure_statements(place, server, plan)
+
+    steps = {"swap-pause": pause, "swap-tps": tps, "swap-memory": statements}
+    for key, step in steps.items():
+        if only and key not in only:
+            continue
+        _say(key)
+        try:
+            step()
+        except (OSError, BenchError) as error:
+            results.failures[f"{PROXY}, {key}"] = str(error)
 
 
 def _start(

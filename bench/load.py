@@ -161,6 +161,15 @@ class Session:
         self.ask(query)
         return self.read_answer(), time.perf_counter() - start
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Prepare statements with names of their own, and let them be."""
+        frames = b""
+        for number, text in enumerate(texts):
+            body = f"s{number}\0{text}\0".encode() + b"\0\0"
+            frames += b"P" + _LENGTH.pack(len(body) + 4) + body
+        self._socket.sendall(frames + b"S" + _LENGTH.pack(4))
+        self.read_answer()
+
     def close(self) -> None:
         """Close the connection without a word."""
         self._socket.close()

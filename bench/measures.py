@@ -35,11 +35,27 @@ class Plan:
     megabytes: int = 100
     idle_sessions: int = 200
     stalled_megabytes: int = 1000
+    swap_sessions: int = 20
+    """Of each kind, at each distance, for so long; each is swapped every 4.3 s."""
+    swap_seconds: float = 30.0
+    swap_pairs: int = 7
+    swap_run_seconds: int = 12
+    statement_sessions: int = 1000
 
     @classmethod
     def quick(cls) -> "Plan":
         """Give a plan that shows whether everything works, and little more."""
-        return cls(rounds=2, seconds=1, megabytes=30, stalled_megabytes=200)
+        return cls(
+            rounds=2,
+            seconds=1,
+            megabytes=30,
+            stalled_megabytes=200,
+            swap_sessions=4,
+            swap_seconds=9.0,
+            swap_pairs=1,
+            swap_run_seconds=6,
+            statement_sessions=100,
+        )
 
 
 Run = Callable[[Subject], Sample]

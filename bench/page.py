@@ -17,6 +17,8 @@ from bench.report import (
     target_table,
 )
 from bench.servers import INTERMEDIARIES
+from bench.swap_page import pause_table, statement_table, throughput_table
+from bench.swaps import SESSION_LIMIT, STATEMENTS, SwapResults
 
 TEMPLATE = Path(__file__).with_name("performance.md.template")
 
@@ -29,6 +31,7 @@ def render_page(
     measures: Sequence[Measure],
     results: Results,
     memory: Mapping[str, Memory],
+    swaps: SwapResults,
 ) -> str:
     """Fill the template."""
     subjects = (DIRECT, *INTERMEDIARIES)
@@ -46,6 +49,14 @@ def render_page(
         memory=memory_table(memory),
         idle_sessions=plan.idle_sessions,
         stalled_megabytes=f"{plan.stalled_megabytes:,}",
+        swap_limit=f"{SESSION_LIMIT:g}",
+        swap_sessions=plan.swap_sessions,
+        swap_seconds=f"{plan.swap_seconds:g}",
+        swap_pauses=pause_table(swaps),
+        swap_run_seconds=plan.swap_run_seconds,
+        swap_throughput=throughput_table(swaps),
+        statements=STATEMENTS,
+        statement_memory=statement_table(swaps),
         failures=failure_list(results.failures),
     )
 

@@ -6,17 +6,21 @@ what is compared is the way there, not PostgreSQL's password check.
 """
 
 import contextlib
-import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from bench.emulated import (
+    UNLIMITED,
+    Cluster,
+    RunningProxy,
+    emulated_cluster,
+    running_proxy,
+)
 from bench.load import DATABASE, ROLE, Route
 from bench.processes import (
     Account,
@@ -32,16 +36,19 @@ from dsqlproxy.emulator.certs import write_certificates
 
 REGION = "us-east-1"
 CLUSTER = f"{'bench' * 5}x.dsql.{REGION}.on.aws"
-MAX_SESSIONS = 500
+MAX_SESSIONS = 1_200
 TEMPORARY = "dsqlproxy-bench-"
 """How the names of our temporary directories begin."""
 
 _DUMMY_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
     "AWS_SECRET_ACCESS_KEY": "not-a-secret",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": "/dev/null",
-    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+}
+_AS_IT_COMES = {
+    "role": ROLE,
+    "database": "client",
+    "unsupported_parameters": "pass",
+    "max_sessions": MAX_SESSIONS,
 }
 _POSTGRES_SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -212,63 +219,62 @@ def proxy(place: Workplace, server: Postgres) -> Iterator[Subject]:
         # Before version 17, PostgreSQL has no direct TLS: spare it the attempt.
         "tls_negotiation": "postgres",
     }
-    with _dsqlproxy(place, listener, _DUMMY_CREDENTIALS) as (route, pid):
-        yield Subject("dsqlproxy", route, pid)
-
-
-@contextlib.contextmanager
-def proxy_and_emulator(place: Workplace, server: Postgres) -> Iterator[Subject]:
-    """Run dsqlproxy in front of the emulator, in front of the same server."""
-    home = place.new("emulator")
-    ready_file = home / "ready.json"
-    backend = f"//:{server.port}/{DATABASE}?host={server.socket_directory}"
-    command = [sys.executable, "-m", "dsqlproxy", "emulator", "--rules", "off"]
-    command += ["--backend", f"postgresql:{backend}", "--region", REGION]
-    command += ["--connect-rate", "1000000", "--connect-burst", "1000000"]
-    command += ["--ready-file", str(ready_file)]
-    with running(command, log_file=home / "log") as process:
-        wait_until(ready_file.exists, process, log_file=home / "log")
-        ready: dict[str, Any] = json.loads(ready_file.read_text())
-        listener = {
-            "cluster": ready["cluster"],
-            "connect_address": f"{ready['host']}:{ready['port']}",
-            "ca_file": ready["ca_file"],
-        }
-        credentials = {
-            **_DUMMY_CREDENTIALS,
-            "AWS_ACCESS_KEY_ID": ready["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": ready["secret_access_key"],
-        }
-        with _dsqlproxy(place, listener, credentials) as (route, pid):
-            yield Subject("dsqlproxy + emulator", route, pid, (process.pid,))
-
-
-@contextlib.contextmanager
-def _dsqlproxy(
-    place: Workplace, listener: dict[str, str], credentials: dict[str, str]
-) -> Iterator[tuple[Route, int]]:
     home = place.new("dsqlproxy")
-    ready_file = home / "ready.json"
-    always = {
-        "listen": "127.0.0.1:0",
-        "role": ROLE,
-        "database": "client",
-        "unsupported_parameters": "pass",
+    with running_proxy(
+        home, listener={**_AS_IT_COMES, **listener}, credentials=_DUMMY_CREDENTIALS
+    ) as run:
+        yield Subject("dsqlproxy", Route(run.port), run.pid)
+
+
+@contextlib.contextmanager
+def proxy_and_emulator(
+    place: Workplace, server: Postgres, *, session_limit: str = "60m"
+) -> Iterator[Subject]:
+    """Run dsqlproxy in front of the emulator, in front of the same server."""
+    with (
+        cluster_before(place, server, session_limit=session_limit) as cluster,
+        proxy_before(place, cluster, session_limit=session_limit) as run,
+    ):
+        name = "dsqlproxy + emulator"
+        yield Subject(name, Route(run.port), run.pid, (cluster.pid,))
+
+
+@contextlib.contextmanager
+def cluster_before(
+    place: Workplace, server: Postgres, *, session_limit: str
+) -> Iterator[Cluster]:
+    """Run an emulator in front of the server."""
+    backend = f"//:{server.port}/{DATABASE}?host={server.socket_directory}"
+    words = ["--backend", f"postgresql:{backend}", "--region", REGION]
+    words += ["--session-limit", session_limit]
+    with emulated_cluster(place.new("emulator"), *words) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def proxy_before(
+    place: Workplace,
+    cluster: Cluster,
+    *,
+    session_limit: str,
+    connect_address: str = "",
+    log_level: str = "warning",
+) -> Iterator[RunningProxy]:
+    """Run dsqlproxy in front of an emulator, reached at ``connect_address``."""
+    listener = {
+        **_AS_IT_COMES,
+        **cluster.listener,
+        **({"connect_address": connect_address} if connect_address else {}),
+        "session_limit": session_limit,
+        "max_connect_rate": UNLIMITED,
     }
-    config = {
-        "listeners": [{**always, **listener}],
-        "admin": {"listen": "off"},
-        "log": {"level": "warning"},
-        "drain_timeout": "1s",
-    }
-    (home / "proxy.yaml").write_text(json.dumps(config))  # which is YAML
-    command = [sys.executable, "-m", "dsqlproxy", "--config", str(home / "proxy.yaml")]
-    command += ["--ready-file", str(ready_file)]
-    log = home / "log"
-    with running(command, log_file=log, environment=credentials) as process:
-        wait_until(ready_file.exists, process, log_file=log)
-        ready: dict[str, Any] = json.loads(ready_file.read_text())
-        yield Route(ready["listeners"][0]["port"]), ready["pid"]
+    with running_proxy(
+        place.new("dsqlproxy"),
+        listener=listener,
+        credentials=cluster.credentials,
+        log_level=log_level,
+    ) as run:
+        yield run
 
 
 INTERMEDIARIES: dict[str, Starter] = {

@@ -1,91 +1,40 @@
 """The clients of a soak: each kind again and again until it is told to stop.
 
-A worker does one small piece of work per call and says what it was. What it provokes
-on purpose (a division by zero, a cancelled query) it counts as expected; any other
-exception is counted as unexplained by whoever calls it.
+A worker does one piece of work per call and says what it was. What it provokes on
+purpose (a division by zero, a cancelled query) it counts as expected. Any other
+exception is kept by whoever calls it: in the end a fault explains it, or nothing.
 """
 
 import asyncio
 import contextlib
-import itertools
-import os
 import re
 import socket
 import struct
-import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import asyncpg
 import psycopg
 
-from bench.processes import BenchError, clean_environment
-from dsqlproxy.emulator.postgres import locate
+from bench.soak_lasting import LIFE_SECONDS, keep_asyncpg, keep_psycopg, leave
+from bench.soak_programs import MODES, load_by_pgbench, talk_by_psql
+from bench.soak_tally import Place, ServerSaid, Tally, expect
 
-STOP_SECONDS = 40.0
+STOP_SECONDS = 45.0
 """How long a piece of work may take that was begun before the end."""
 
-ROLE = "admin"
-DATABASE = "postgres"
+_REST_SECONDS = 0.5
+"""Between two pieces of work, and after an error: a machine that is busy to its limit
+would measure itself, and a server that is not there yet only fails again."""
 
 _SOCKET_SECONDS = 30.0
 _PARAMETERS = b"user\0admin\0database\0postgres\0\0"
 _STARTUP = struct.pack("!II", 8 + len(_PARAMETERS), 196608) + _PARAMETERS
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 _QUERY = b"Q" + struct.pack("!I", 4 + 9) + b"select 1\0"
-_FAILED = re.compile(r"^number of failed transactions: (\d+)", re.MULTILINE)
-_PROCESSED = re.compile(
-    r"^number of transactions actually processed: (\d+)", re.MULTILINE
-)
-_MODES = tuple(
-    itertools.product(("simple", "extended", "prepared"), ("tpcb-like", "select-only"))
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the proxy listens."""
-
-    host: str
-    port: int
-
-    @property
-    def dsn(self) -> str:
-        """The way in, for libpq."""
-        return (
-            f"host={self.host} port={self.port} user={ROLE} dbname={DATABASE}"
-            " connect_timeout=30"
-        )
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was done and what went wrong; counted by many threads."""
-
-    operations: Counter[str] = field(default_factory=Counter)
-    expected: Counter[str] = field(default_factory=Counter)
-    unexplained: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, name: str, count: int = 1) -> None:
-        """Count operations that went well."""
-        with self.lock:
-            self.operations[name] += count
-
-    def note_expected(self, name: str) -> None:
-        """Count an error that was provoked."""
-        with self.lock:
-            self.expected[name] += 1
-
-    def note_unexplained(self, name: str, what: str) -> None:
-        """Count an error that should not have been."""
-        first_line = (what.strip().splitlines() or [""])[0]
-        with self.lock:
-            self.unexplained[f"{name}: {first_line[:100]}"] += 1
+_FATAL = re.compile(rb"VFATAL\0C([0-9A-Z]{5})\0M([^\0]*)")
 
 
 Work = Callable[[Place, Tally], object]
@@ -98,13 +47,19 @@ def run_load(place: Place, tally: Tally, stop: threading.Event) -> Iterator[None
 
     A worker that does not end in time hangs, which counts as an error of its own.
     """
-    blocking: tuple[Work, ...] = (
-        *(query, query),
-        *(copy, read_much, come_and_go, half_close, load_by_pgbench),
-    )
+    blocking: dict[str, Work] = {
+        **{f"pgbench {mode}": partial(load_by_pgbench, mode=mode) for mode in MODES},
+        "psql": talk_by_psql,
+        "psql again": talk_by_psql,
+        "query": query,
+        "copy": copy,
+        "read_much": read_much,
+        "come_and_go": come_and_go,
+        "half_close": half_close,
+    }
     calls: dict[str, Callable[[], None]] = {
-        f"{_name(work)} {number}": partial(_repeat, work, place, tally, stop)
-        for number, work in enumerate(blocking)
+        name: partial(_repeat, work, place, tally, stop)
+        for name, work in blocking.items()
     }
     calls["tasks"] = lambda: asyncio.run(_run_tasks(place, tally, stop))
     threads = [
@@ -121,37 +76,39 @@ def run_load(place: Place, tally: Tally, stop: threading.Event) -> Iterator[None
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                tally.note_unexplained(thread.name, "hangs")
+                tally.note_incident(thread.name, "", "hangs")
 
 
 def _repeat(work: Work, place: Place, tally: Tally, stop: threading.Event) -> None:
+    name = threading.current_thread().name
     while not stop.is_set():
         try:
             work(place, tally)
-        except Exception as error:  # noqa: BLE001 - counted, and the soak fails
-            tally.note_unexplained(_name(work), _describe(error))
+        except Exception as error:  # noqa: BLE001 - kept, and judged at the end
+            tally.note_error(name, error)
+        stop.wait(_REST_SECONDS)
 
 
 async def _run_tasks(place: Place, tally: Tally, stop: threading.Event) -> None:
-    async def repeat(work: AsyncWork) -> None:
+    async def repeat(name: str, work: AsyncWork) -> None:
         while not stop.is_set():
             try:
                 await work(place, tally)
-            except Exception as error:  # noqa: BLE001 - counted, and the soak fails
-                tally.note_unexplained(_name(work), _describe(error))
+            except Exception as error:  # noqa: BLE001 - kept, and judged at the end
+                tally.note_error(name, error)
+            await asyncio.sleep(_REST_SECONDS)
 
+    works: list[tuple[str, AsyncWork]] = [
+        *[("psycopg", partial(keep_psycopg, stop=stop))] * 4,
+        *[("asyncpg", partial(keep_asyncpg, stop=stop))] * 4,
+        ("idle", partial(stay_idle, stop=stop)),
+        ("asyncpg, short", use_asyncpg),
+        ("asyncpg, pool", use_pool),
+        ("cancel", cancel),
+    ]
     async with asyncio.TaskGroup() as group:
-        for work in (use_asyncpg, use_asyncpg, use_pool, cancel, cancel, stay_idle):
-            group.create_task(repeat(work))
-
-
-def _name(work: object) -> str:
-    return str(getattr(work, "__name__", work))
-
-
-def _describe(error: Exception) -> str:
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    return f"{type(error).__name__} {sqlstate} {error}"
+        for name, work in works:
+            group.create_task(repeat(name, work))
 
 
 # -- blocking clients ----------------------------------------------------------------
@@ -163,42 +120,41 @@ def query(place: Place, tally: Tally) -> None:
         for number in range(50):
             prepare = (None, True, False)[number % 3]
             cursor = connection.execute("select %s::int", (number,), prepare=prepare)
-            _expect(cursor.fetchone(), (number,))
+            expect(cursor.fetchone(), (number,))
             tally.note("query")
         with connection.pipeline():
             cursors = [connection.execute("select %s::int", (n,)) for n in range(50)]
-            _expect([each.fetchone() for each in cursors], [(n,) for n in range(50)])
+            expect([each.fetchone() for each in cursors], [(n,) for n in range(50)])
         tally.note("pipeline of 50")
         try:
             with connection.transaction():
                 connection.execute("select 1 / 0")
         except psycopg.errors.DivisionByZero:
             tally.note_expected("22012 division by zero")
-        _expect(connection.execute("select 1").fetchone(), (1,))
+        expect(connection.execute("select 1").fetchone(), (1,))
 
 
 def copy(place: Place, tally: Tally) -> None:
     """Copy a megabyte in and out, in one transaction that is undone."""
     line = b"%d\t" + b"x" * 95 + b"\n"
     with psycopg.connect(place.dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("create table if not exists soaked (id int, t text)")
-        with cursor.copy("copy soaked from stdin") as into:
+        with cursor.copy("copy public.soaked from stdin") as into:
             for number in range(10_000):
                 into.write(line % number)
-        _expect(cursor.rowcount, 10_000)
-        with cursor.copy("copy soaked to stdout") as out:
+        expect(cursor.rowcount, 10_000)
+        with cursor.copy("copy public.soaked to stdout") as out:
             received = sum(len(data) for data in out)
-        _expect(received, sum(len(line % number) for number in range(10_000)))
+        expect(received, sum(len(line % number) for number in range(10_000)))
         connection.rollback()
     tally.note("copy of 1 MB in and out")
 
 
 def read_much(place: Place, tally: Tally) -> None:
-    """Read 20 MB to the end, and leave another such result in the middle."""
-    wanted = "select repeat('x', 1000) from generate_series(1, 20000)"
+    """Read 5 MB to the end, and leave another such result in the middle."""
+    wanted = "select repeat('x', 1000) from generate_series(1, 5000)"
     with psycopg.connect(place.dsn) as connection:
-        _expect(len(connection.execute(wanted).fetchall()), 20_000)
-    tally.note("result of 20 MB")
+        expect(len(connection.execute(wanted).fetchall()), 5000)
+    tally.note("result of 5 MB")
     connection = psycopg.connect(place.dsn)
     connection.pgconn.send_query(wanted.encode())
     connection.pgconn.consume_input()
@@ -216,7 +172,7 @@ def come_and_go(place: Place, tally: Tally) -> None:
             with _dial(place) as connection:
                 connection.sendall(words)
                 if words == _SSL_REQUEST:
-                    _expect(connection.recv(1), b"N")
+                    expect(connection.recv(1), b"N")
                 if is_rude:  # RST
                     linger = struct.pack("ii", 1, 0)
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -231,42 +187,11 @@ def half_close(place: Place, tally: Tally) -> None:
         received = b""
         while data := connection.recv(65_536):
             received += data
-    _expect(received[-6:], b"Z\0\0\0\5I")
-    _expect(received.count(b"SELECT 1\0"), 1)
+    if found := _FATAL.search(received):
+        raise ServerSaid(found[1].decode(), found[2].decode())
+    expect(received[-6:], b"Z\0\0\0\5I")
+    expect(received.count(b"SELECT 1\0"), 1)
     tally.note("half-close")
-
-
-def load_by_pgbench(place: Place, tally: Tally) -> None:
-    """Run a few seconds of pgbench, in another of its modes each time."""
-    mode, script = _MODES[tally.operations["pgbench run"] % len(_MODES)]
-    out = pgbench(place, "-n", "-M", mode, "-b", script, "-c4", "-j1", "-T2")
-    failed, processed = _FAILED.search(out), _PROCESSED.search(out)
-    _expect(failed and failed[1], "0")
-    tally.note("pgbench transaction", int(processed[1]) if processed else 0)
-    tally.note("pgbench run")
-
-
-def pgbench(place: Place, *words: str) -> str:
-    """Run pgbench through the proxy; give what it says; `BenchError` if it fails."""
-    environment = {
-        "PGHOST": place.host,
-        "PGPORT": str(place.port),
-        "PGUSER": ROLE,
-        "PGDATABASE": DATABASE,
-    }
-    done = subprocess.run(
-        [str(locate(os.environ) / "pgbench"), *words],
-        env=clean_environment(environment),
-        capture_output=True,
-        text=True,
-        timeout=STOP_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        msg = f"pgbench ended with code {done.returncode}: {said}"
-        raise BenchError(msg)
-    return done.stdout
 
 
 def _dial(place: Place) -> socket.socket:
@@ -276,39 +201,34 @@ def _dial(place: Place) -> socket.socket:
 # -- clients on an event loop --------------------------------------------------------
 
 
-def _address(place: Place) -> dict[str, object]:
-    where = {"host": place.host, "port": place.port}
-    return {**where, "user": ROLE, "database": DATABASE, "timeout": 30}
-
-
 async def use_asyncpg(place: Place, tally: Tally) -> None:
     """Prepare, read a portal in parts, copy, run into a time limit."""
-    connection = await asyncpg.connect(**_address(place))
+    connection = await asyncpg.connect(**place.address)
     try:
         for number in range(50):
-            _expect(await connection.fetchval("select $1::int", number), number)
+            expect(await connection.fetchval("select $1::int", number), number)
             tally.note("asyncpg query")
         async with connection.transaction():
             numbers = "select n from generate_series(1, 1000) as n"
             portal = connection.cursor(numbers, prefetch=100)
-            _expect(len([row async for row in portal]), 1000)
+            expect(len([row async for row in portal]), 1000)
         tally.note("asyncpg portal")
         try:
             await connection.fetch("select pg_sleep(30)", timeout=0.05)
         except TimeoutError:
             tally.note_expected("asyncpg's time limit")
-        _expect(await connection.fetchval("select 1"), 1)
+        expect(await connection.fetchval("select 1"), 1)
     finally:
-        await connection.close()
+        await leave(connection)
 
 
 async def use_pool(place: Place, tally: Tally) -> None:
     """Use a pool of ten, whose reset query runs at each release."""
-    async with asyncpg.create_pool(**_address(place), min_size=2, max_size=10) as pool:
+    async with asyncpg.create_pool(**place.address, min_size=2, max_size=10) as pool:
 
         async def work(number: int) -> None:
             query = "select $1::int, pg_sleep(0.005)"
-            _expect(await pool.fetchval(query, number), number)
+            expect(await pool.fetchval(query, number), number)
             tally.note("asyncpg pool")
 
         async with asyncio.TaskGroup() as group:
@@ -328,20 +248,18 @@ async def cancel(place: Place, tally: Tally) -> None:
             except TimeoutError:
                 tally.note_expected("57014 cancelled")
             cursor = await connection.execute("select 1")
-            _expect(await cursor.fetchone(), (1,))
+            expect(await cursor.fetchone(), (1,))
 
 
-async def stay_idle(place: Place, tally: Tally) -> None:
-    """Hold twenty sessions for a while."""
+async def stay_idle(place: Place, tally: Tally, *, stop: threading.Event) -> None:
+    """Hold a dozen sessions over a few limits; each must be there when it is asked."""
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(20):
-            connection = await psycopg.AsyncConnection.connect(place.dsn)
-            await stack.enter_async_context(connection)
-        await asyncio.sleep(2.0)
-    tally.note("idle session", 20)
-
-
-def _expect(found: object, wanted: object) -> None:
-    if found != wanted:
-        msg = f"expected {str(wanted)[:40]}, found {str(found)[:40]}"
-        raise AssertionError(msg)
+        connections = []
+        for _ in range(12):
+            opening = psycopg.AsyncConnection.connect(place.dsn, autocommit=True)
+            connections.append(await stack.enter_async_context(await opening))
+        await asyncio.to_thread(stop.wait, LIFE_SECONDS)
+        for connection in connections:
+            cursor = await connection.execute("select 1")
+            expect(await cursor.fetchone(), (1,))
+    tally.note("idle session", len(connections))
