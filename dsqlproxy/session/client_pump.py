@@ -207,8 +207,12 @@ class ClientPump:
     def leave_if_asked(self) -> None:
         """End a session that has no upstream when the client says Terminate."""
         relay = self._relay
-        if relay.is_upstream_lost and self._hold.is_leaving and relay.state in LIVING:
+        if not (relay.is_upstream_lost and relay.state in LIVING):
+            return
+        if self._hold.is_leaving:
             relay.finish(CloseReason.CLIENT_TERMINATED)
+        elif relay.client.has_ended and not self._hold:
+            relay.finish(CloseReason.CLIENT_CLOSED)
 
     def stop(self) -> None:
         """Pass nothing on any more."""
@@ -256,7 +260,8 @@ class ClientPump:
 
     def writing_paused(self) -> None:
         """Leave the upstream unread while the client does not read."""
-        self._relay.upstream.pause_reading()
+        if not self._relay.is_asked:  # what comes now is not for the client
+            self._relay.upstream.pause_reading()
 
     def writing_resumed(self) -> None:
         """Go on: the client reads again."""

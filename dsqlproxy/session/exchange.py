@@ -65,6 +65,11 @@ class Exchange:
         """Whether all answers came, as they should."""
         return self._answers.is_done
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it ended before all answers came."""
+        return self._done.done() and not self._answers.is_done
+
     async def wait(self) -> None:
         """Wait for all answers; `SwapError` if they are not what they must be.
 

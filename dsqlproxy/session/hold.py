@@ -13,8 +13,10 @@ from dsqlproxy.pgproto.codes import FrontendType
 from dsqlproxy.pgproto.framing import HEADER_BYTES
 from dsqlproxy.pgproto.messages import TERMINATE
 
-HOLD_BYTES: Final = 1024 * 1024
-"""Above this the client is not read; a longer unit than this is not waited for."""
+HOLD_BYTES: Final = 2 * 1024 * 1024 + 64 * 1024
+"""Above this the client is not read; a longer unit than this is not waited for. More
+than the longest frame that passes only whole (`script.FRONTEND_SYMBOLS`): such a one
+could neither be waited for nor be passed."""
 
 _HEADER = Struct("!Bi")
 _UNIT_ENDS: Final = frozenset(

@@ -35,6 +35,10 @@ SILENT_SECONDS = 300.0
 """After this an upstream is asked whether it is there: what lies between (a network
 load balancer: 350 s) may have forgotten the connection."""
 
+YOUNG_PART = 48
+"""An upstream that is lost within this part of its time (a minute of 48) was hardly
+there: the next one is not opened at once."""
+
 MAX_POLLS = 1000
 """How often a socket that says it has something is looked at before it is believed."""
 
@@ -50,10 +54,13 @@ class Keeper:
         self._recovery: Recovery | None = None
         self._is_suspect = False
         self._is_snapshot_due = False
+        self._has_asked_again = False
         self._has_incoming = False
         self._seen_at = kept.services.clocks.read()
         self._seen_bytes = -1
         self._backoff = kept.services.new_backoff()
+        self._recovery_backoff = kept.services.new_backoff()
+        self._has_recovered = False
         self._known_pin = ""
         self._last_reason: PinReason | None = None
         self._has_failed = False
@@ -68,6 +75,11 @@ class Keeper:
     def upstream_age(self) -> float:
         """How old the upstream is, in seconds, by the clock that counted most."""
         return self._age_at(self._kept.services.clocks.read())
+
+    @property
+    def is_at_limit(self) -> bool:
+        """Whether the upstream is so old that the cluster closes it."""
+        return self.window.phase(self.upstream_age) is Phase.DEAD
 
     @property
     def seconds_to_swap(self) -> float:
@@ -215,6 +227,8 @@ class Keeper:
             await swap.clean_up(may_begin=self._may_begin, is_suspect=self._is_suspect)
         if not self._may_begin and self._relay.state is RelayState.RUNNING:
             self._relay.insist(self._relay.pause)
+        if self._is_suspect and self._relay.at_swap_point:
+            return  # ask first whether it is there: the client may be held for that
         await self._sleep(min(self._backoff.next_delay(), self._seconds_left()))
 
     def _note_swapped(self, swap: Swap) -> None:
@@ -245,13 +259,20 @@ class Keeper:
             self.why_not_replaced = kept.why_not_recovered
             self._relay.give_up()
             return
-        recovery = self._recovery = Recovery(kept, backoff=kept.services.new_backoff())
+        was_brief = self.upstream_age < self.window.warm_seconds / YOUNG_PART
+        waits_first = was_brief and self._has_recovered
+        if not waits_first:
+            self._recovery_backoff.reset()
+        recovery = self._recovery = Recovery(
+            kept, backoff=self._recovery_backoff, waits_first=waits_first
+        )
         try:
             failure = await recovery.run()
         finally:
             self._recovery = None
         if failure is None:
             self._is_suspect = False
+            self._has_recovered = True
             self._begin_anew()
         else:
             self.why_not_replaced = str(failure)
@@ -293,8 +314,13 @@ class Keeper:
     async def _take_snapshot(self) -> None:
         """Ask for the settings while they are fresh, for a recovery to come."""
         self._is_snapshot_due = False
+        has_asked_again, self._has_asked_again = self._has_asked_again, False
         try:
             await take_snapshot(self._kept)
+        except NotCarriedOver as error:
+            self._has_asked_again = error.may_retry and not has_asked_again
+            self._is_snapshot_due = self._has_asked_again
+            self._kept.report.no_snapshot(error)
         except SwapError as error:
             self._kept.report.no_snapshot(error)
         self._let_go()

@@ -71,6 +71,24 @@ class Kept:
             return "recovery is switched off"
         return self.why_pinned or "its settings had changed a moment before"
 
+    known_at_bytes: int = 0
+    """How much the client had said when the settings were last asked for."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether settings may have changed since they were last asked for.
+
+        A prepared statement that calls set_config can have done so unseen.
+        """
+        if self.memory.is_dirty:
+            return True
+        has_spoken = self.relay.bytes_in != self.known_at_bytes
+        return has_spoken and self.memory.might_be_dirty
+
+    def note_settings_known(self) -> None:
+        """Note that the settings have just been asked for."""
+        self.known_at_bytes = self.relay.bytes_in
+
     @property
     def may_recover(self) -> bool:
         """Whether a lost upstream can be replaced without asking the old one."""
@@ -78,13 +96,13 @@ class Kept:
             return False
         if self.services.config.recovery == "exact":
             return not self.memory.might_be_dirty
-        return not self.memory.is_dirty
+        return not self.is_stale
 
     @property
     def wants_snapshot(self) -> bool:
         """Whether settings may have changed since they were last asked for."""
         can_help = self.services.config.recovery != "off" and not self.pin
-        return can_help and self.memory.is_dirty
+        return can_help and self.is_stale
 
     def adopt(self, upstream: Upstream, replica: Replica, changed: bytes) -> None:
         """Go on with another upstream: the point of no return, in one turn.
@@ -94,6 +112,7 @@ class Kept:
         if self.relay.state is not RelayState.PAUSED:
             raise SwapError("the session is ending")
         replica.commit()
+        self.note_settings_known()
         self.upstream = upstream
         self.found_pin = ""
         self.relay.cut_over(upstream.channel, changed)

@@ -39,13 +39,20 @@ def sqlstate_of(error: DsqlProxyError) -> str:
 
 
 def upstream_lost(
-    tracker: Tracker, *, client_fault: str = "", not_replaced: str = ""
+    tracker: Tracker,
+    *,
+    client_fault: str = "",
+    not_replaced: str = "",
+    is_unsent: bool = False,
+    is_at_limit: bool = False,
 ) -> ConnectionLost:
     """Say what a lost upstream means for what was under way.
 
     ``client_fault`` is what the client sent last, if it was not the protocol: a
     server closes for that without a word. ``not_replaced`` says why a session with
-    nothing under way did not get another upstream.
+    nothing under way did not get another upstream, ``is_unsent`` that its client had
+    said something that was kept back, ``is_at_limit`` that the cluster has closed it
+    for its age.
     """
     message = "the connection to the Aurora DSQL cluster was lost"
     if tracker.may_have_committed:
@@ -70,6 +77,10 @@ def upstream_lost(
         if not_replaced:
             detail += f" It could not be replaced: {not_replaced.rstrip('.')}."
         hint = "Reconnect."
+        if is_unsent:
+            hint = "Reconnect and repeat the last statement: it was not sent."
+    if is_at_limit and (tracker.outstanding or tracker.in_transaction):
+        detail += " The cluster's session limit was reached."
     return ConnectionLost(message, peer=Peer.UPSTREAM, detail=detail, hint=hint)
 
 

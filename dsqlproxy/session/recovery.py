@@ -15,6 +15,7 @@ from dsqlproxy.errors import DsqlProxyError, SwapError, UpstreamRejected
 from dsqlproxy.session.exchange import converse
 from dsqlproxy.session.kept import Kept
 from dsqlproxy.session.lifetime import Backoff
+from dsqlproxy.session.pins import NotCarriedOver, PinReason
 from dsqlproxy.session.relay_state import RelayState
 from dsqlproxy.session.replay import Answers, Replica, Request
 from dsqlproxy.upstream.connector import Upstream
@@ -23,13 +24,18 @@ from dsqlproxy.upstream.rejections import is_access_denied
 BUDGET_SECONDS = 30.0
 """How long a client waits for an upstream that was lost under it."""
 
+_OF_CLOCKS = ("signature expired", "signature not yet current")
+"""What the HINT of a cluster says that took the time for another one."""
+
 
 class Recovery:
     """The replacement of one lost upstream; `run` returns when it is decided."""
 
-    def __init__(self, kept: Kept, *, backoff: Backoff) -> None:
+    def __init__(self, kept: Kept, *, backoff: Backoff, waits_first: bool) -> None:
         self._kept = kept
         self._backoff = backoff
+        self._waits_first = waits_first
+        self._last_reason: PinReason | None = None
         self._limit: asyncio.Timeout | None = None
         self._hurry = asyncio.Event()
 
@@ -50,13 +56,15 @@ class Recovery:
             async with asyncio.timeout(None) as self._limit:
                 if kept.relay.is_client_waiting:
                     self.client_waits()
+                if self._waits_first:
+                    await self._wait()
                 while kept.relay.state is RelayState.PAUSED:
                     try:
                         await self._try()
                     except DsqlProxyError as error:
                         failure = error
                         kept.report.not_recovered_yet(error)
-                        if _is_final(error):
+                        if self._is_final(error):
                             break
                         await self._wait()
                     else:
@@ -84,6 +92,20 @@ class Recovery:
             new.channel.abort()
             raise
 
+    def _is_final(self, error: DsqlProxyError) -> bool:
+        """Say if trying again is of no use: the cluster knows us and says no.
+
+        Or a new upstream could not be made equal, twice for the same reason.
+        """
+        if isinstance(error, NotCarriedOver) and error.reason is not None:
+            last, self._last_reason = self._last_reason, error.reason
+            return last is error.reason
+        if not isinstance(error, UpstreamRejected) or not is_access_denied(error):
+            return False
+        # A clock that is wrong may be set right.
+        said = " ".join(value for _, value in error.fields).lower()
+        return not any(words in said for words in _OF_CLOCKS)
+
     async def _wait(self) -> None:
         """Wait before the next try; a client that begins to wait cuts it short."""
         delay = self._backoff.next_delay()
@@ -99,8 +121,3 @@ async def _tell(new: Upstream, replica: Replica, request: Request) -> None:
     answers = Answers(request)
     await converse(new.channel, request.data, answers)
     replica.take(answers)
-
-
-def _is_final(error: DsqlProxyError) -> bool:
-    """Say if trying again is of no use: the cluster knows us and says no."""
-    return isinstance(error, UpstreamRejected) and is_access_denied(error)

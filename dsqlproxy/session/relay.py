@@ -214,6 +214,7 @@ class Relay:
             answers, on_aside=self._pass_aside, on_done=self._end_exchange
         )
         self._upstream_pump.divert(exchange.received)
+        self.upstream.resume_reading()  # a client that does not read has paused it
         self.upstream.write(request)
         return exchange
 
@@ -221,6 +222,8 @@ class Relay:
         self._exchange = None
         if self.state is RelayState.PAUSED:
             self._upstream_pump.divert(None)
+            if self.client.is_writing_paused:
+                self.upstream.pause_reading()
             if rest:
                 self._upstream_pump.received(rest)
 

@@ -34,6 +34,8 @@ class Report:
         self._client = client
         self._log = services.log.bind(session=session_id)
         self._began_at = services.clock()
+        self._deferred_because = ""  # as the last warning said
+        self._is_pinned = False
 
     def departed(self, reason: str, hint: str = "") -> None:
         """Note a connection that never asked for a session.
@@ -86,6 +88,7 @@ class Report:
     def swapped(self, *, age: float, pause: float) -> None:
         """Note a completed swap, and how long the client would have had to wait."""
         self._services.metrics.swap(self._listener, SwapOutcome.COMPLETED)
+        self._deferred_because = ""
         self._services.metrics.swap_pause(pause)
         self._log.info(
             "upstream swapped",
@@ -97,11 +100,16 @@ class Report:
     def not_swapped(
         self, outcome: SwapOutcome, reason: str, *, age: float, pause: float
     ) -> None:
-        """Note a swap that was put off, or rolled back; it will be tried again."""
+        """Note a swap that was put off, or rolled back; it will be tried again.
+
+        A warning once for each reason: a pinned session is tried again and again.
+        """
         self._services.metrics.swap(self._listener, outcome)
         if pause:
             self._services.metrics.swap_pause(pause)
-        self._log.warning(
+        is_news = reason != self._deferred_because and not self._is_pinned
+        self._deferred_because = reason
+        (self._log.warning if is_news else self._log.debug)(
             "swap deferred",
             outcome=outcome,
             reason=reason,
@@ -113,6 +121,7 @@ class Report:
         """Note that the session cannot be moved, or ("") that it can be again."""
         if instead_of:
             self._services.metrics.pinned(instead_of, -1)
+        self._is_pinned = bool(pin)
         if pin:
             self._services.metrics.pinned(pin, +1)
             self._log.warning("session pinned", pin=pin, reason=reason)
@@ -159,11 +168,15 @@ class Report:
         seconds = self._services.clock() - self._began_at
         self._services.metrics.client_ready(self._listener, seconds)
 
-    def ended_with(self, error: DsqlProxyError, tracker: Tracker) -> None:
-        """Note an error that ends a living session."""
+    def ended_with(
+        self, error: DsqlProxyError, tracker: Tracker, *, age: float
+    ) -> None:
+        """Note an error that ends a living session; ``age`` is its upstream's."""
         event = "upstream lost" if isinstance(error, ConnectionLost) else "ending"
         is_orderly = isinstance(error, ShuttingDown) and tracker.is_quiet
-        log = self._log.bind(state=doing(tracker), code=error.sqlstate)
+        log = self._log.bind(
+            state=doing(tracker), code=error.sqlstate, age=round(age, 3)
+        )
         if error.detail:
             log = log.bind(detail=error.detail)
         (log.info if is_orderly else log.warning)(event)

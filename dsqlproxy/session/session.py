@@ -311,6 +311,8 @@ class Session:
                     relay.tracker,
                     client_fault=relay.client_fault,
                     not_replaced=self._why_not_replaced(),
+                    is_unsent=relay.is_client_waiting,
+                    is_at_limit=bool(self._keeper and self._keeper.is_at_limit),
                 )
             case CloseReason.SESSION_LIMIT:
                 error = words.session_limit(self._why_not_replaced())
@@ -325,7 +327,8 @@ class Session:
         if ending.reason is CloseReason.CLIENT_CLOSED:
             await self._client.drain()  # to the last byte, at its own pace
         if error is not None:
-            self._report.ended_with(error, relay.tracker)
+            age = self._keeper.upstream_age if self._keeper else 0.0
+            self._report.ended_with(error, relay.tracker, age=age)
             relay.parting.say(words.last_words(error).encode())
             await _wait(relay.parting.wait_spoken(), LINGER_SECONDS)
         if ending.reason in _ENDED_BY_US:

@@ -42,12 +42,17 @@ async def take_snapshot(kept: Kept) -> None:
     request = replica.snapshot()
     answers = Answers(request)
     exchange = relay.ask(request.data, answers)
-    try:
+    with contextlib.suppress(TimeoutError, SwapError):
         async with asyncio.timeout(SNAPSHOT_SECONDS):
             await exchange.wait()
-        replica.note_snapshot(answers)
-    except TimeoutError:
-        raise SwapError("the settings were not told in time") from None
-    finally:
-        if not await settled(exchange):
+    # It was our own wish: an upstream that is only slow is not given up for it, unless
+    # the client waits.
+    while relay.state is RelayState.PAUSED and not await settled(exchange):
+        if exchange.is_broken or relay.is_client_waiting:
             relay.give_up_upstream()
+            break
+    if relay.state is not RelayState.PAUSED:
+        raise SwapError("the session is ending")
+    await exchange.wait()  # it is over: this only raises what became of it
+    replica.note_snapshot(answers)
+    kept.note_settings_known()

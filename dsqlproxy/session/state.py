@@ -260,7 +260,7 @@ class SessionMemory:
     @property
     def is_dirty(self) -> bool:
         """Whether something was seen that changes settings, since the snapshot."""
-        return self._is_stale
+        return self._is_stale or self._mentions.has_set
 
     @property
     def might_be_dirty(self) -> bool:

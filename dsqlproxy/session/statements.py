@@ -125,7 +125,7 @@ class Statements:
         self._mentions = mentions
         self._budget = budget
         self._max_bytes = max_bytes
-        self._pending: deque[_Pending] = deque(maxlen=MAX_PENDING + 1)
+        self._pending: deque[_Pending] = deque()
         self._plain: _Pending = (b"", b"", 0)  # the last one that was nothing special
         self._named: dict[bytes, Statement] = {}
         self._unnamed = b""  # its body; there is none

@@ -97,7 +97,7 @@ class Swap:
     async def _wait_for_moment(self, new: Upstream) -> None:
         """Return with the relay paused, and nothing of the session under way."""
         relay = self._relay
-        while self._phase() is Phase.WARM:
+        while self._phase() is Phase.WARM and relay.state is not RelayState.PAUSED:
             passed = relay.bytes_in + relay.bytes_out
             await asyncio.sleep(self._window.settle_seconds)
             self._check(new)

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
+from dsqlproxy.pgproto.script import FRONTEND_SYMBOLS
 from dsqlproxy.session.hold import HOLD_BYTES, Hold
 from tests.kit.frames import client, copy_data, query
 
@@ -62,3 +63,8 @@ def test_what_is_put_back_comes_first_again() -> None:
     hold.add(client("S"))
     hold.put_back(client("E"))
     assert hold.take_unit() == client("ES")
+
+
+# Such a frame could neither be waited for nor be passed.
+def test_a_hold_takes_more_than_the_longest_frame_that_passes_only_whole() -> None:
+    assert max(FRONTEND_SYMBOLS.whole.values()) + 1 < HOLD_BYTES

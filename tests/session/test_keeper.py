@@ -217,7 +217,7 @@ async def test_a_snapshot_that_is_refused_leaves_the_session_as_it_is() -> None:
         assert stage.kept.wants_snapshot
 
 
-async def test_a_snapshot_without_an_answer_ends_a_session_that_is_not_known(
+async def test_a_snapshot_without_an_answer_ends_it_if_the_client_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(snapshot_module, "SNAPSHOT_SECONDS", 0.01)
@@ -227,6 +227,8 @@ async def test_a_snapshot_without_an_answer_ends_a_session_that_is_not_known(
             await stage.ask("set timezone to 'Asia/Tokyo'")
             stage.server.may_answer.clear()
             stage.fall_idle()
+            await stage.until(lambda: stage.between.relay.is_asked)
+            await stage.say("select 1")
             ending = await stage.between.ending()
         assert ending.reason is CloseReason.UPSTREAM_LOST
 

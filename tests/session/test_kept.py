@@ -8,8 +8,9 @@ from dsqlproxy.session.kept import Kept
 from dsqlproxy.session.pins import NotCarriedOver, PinReason
 from dsqlproxy.session.relay_state import RelayState
 from dsqlproxy.session.replay import Answers, Replica, Request
+from dsqlproxy.session.snapshot import take_snapshot
 from dsqlproxy.upstream.connector import Upstream
-from tests.kit.frames import client, command_complete, server
+from tests.kit.frames import client, command_complete, parse, server
 from tests.kit.keeping import Stage, kept_session
 
 SET = "set timezone to 'Asia/Tokyo'"
@@ -113,6 +114,64 @@ async def test_it_says_why_a_lost_upstream_is_not_replaced() -> None:
     async with kept_session() as stage:
         await stage.ask(SET)
         assert stage.kept.why_not_recovered.startswith("its settings had changed")
+
+
+CALL = client("BDES")
+BY_STATEMENT = parse("select set_config($1, $2, false)") + CALL
+
+
+async def call(stage: Stage, said: bytes) -> None:
+    """Let the client run a prepared statement that may change any setting."""
+    await stage.between.client.send(said)
+    await stage.answered()
+
+
+# What it sets is not in its text, so that nothing more is seen when it runs again.
+async def test_a_prepared_set_config_that_may_have_run_makes_settings_stale() -> None:
+    async with kept_session() as stage:
+        kept = stage.kept
+        await call(stage, BY_STATEMENT)
+        assert (kept.is_stale, kept.may_recover, kept.wants_snapshot) == (
+            True, False, True,
+        )  # fmt: skip
+        kept.relay.pause()
+        await take_snapshot(kept)
+        kept.relay.release()
+        assert kept.memory.might_be_dirty
+        assert kept.known_at_bytes == kept.relay.bytes_in
+        assert (kept.is_stale, kept.may_recover, kept.wants_snapshot) == (
+            False, True, False,
+        )  # fmt: skip
+        await call(stage, CALL)
+        assert not kept.memory.is_dirty
+        assert (kept.is_stale, kept.may_recover, kept.wants_snapshot) == (
+            True, False, True,
+        )  # fmt: skip
+
+
+async def test_without_such_a_statement_what_is_said_makes_nothing_stale() -> None:
+    async with kept_session() as stage:
+        kept = stage.kept
+        await call(stage, BY_STATEMENT)
+        kept.relay.pause()
+        await take_snapshot(kept)
+        kept.relay.release()
+        await stage.ask("select 1")  # takes the unnamed statement away
+        assert kept.known_at_bytes < kept.relay.bytes_in
+        assert not kept.is_stale
+
+
+async def test_after_a_cut_over_settings_are_known_until_something_is_said() -> None:
+    async with kept_session() as stage:
+        kept = stage.kept
+        await call(stage, BY_STATEMENT)
+        kept.relay.pause()
+        new, replica, changed = await verified(stage)
+        kept.adopt(new, replica, changed)
+        assert kept.memory.might_be_dirty
+        assert not kept.is_stale
+        await call(stage, CALL)
+        assert kept.is_stale
 
 
 # -- another upstream ------------------------------------------------------------------

@@ -6,7 +6,10 @@ from dsqlproxy.errors import UpstreamRejected, UpstreamUnavailable
 from dsqlproxy.session import (
     recovery as recovery_module,
 )
+from dsqlproxy.session.pins import PinReason, pinned
 from dsqlproxy.session.reasons import CloseReason
+from dsqlproxy.session.replay import Replica
+from dsqlproxy.upstream.rejections import with_advice
 from tests.kit.frames import client, server
 from tests.kit.keeping import kept_session
 
@@ -154,3 +157,58 @@ async def test_an_upstream_that_dies_while_it_is_asked_is_not_guessed_at(
         assert stage.keeper.why_not_replaced == (
             "its settings had changed a moment before"
         )
+
+
+def unequal(monkeypatch: pytest.MonkeyPatch, *reasons: PinReason) -> None:
+    """Let the next upstreams not be made equal, each for its reason."""
+    left, real = list(reasons), Replica.verified
+
+    def verified(replica: Replica) -> bytes:
+        if left:
+            raise pinned(left.pop(0))
+        return real(replica)
+
+    monkeypatch.setattr(Replica, "verified", verified)
+
+
+# It was tried again as long as the client was silent, with a login each time.
+async def test_a_session_that_cannot_be_made_equal_twice_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unequal(monkeypatch, *[PinReason.MISMATCH] * 1000)
+    async with kept_session() as stage:
+        async with stage.keeping():
+            await stage.server.end()
+            ending = await stage.between.ending()
+        assert ending.reason is CloseReason.UPSTREAM_LOST
+        assert stage.cluster.attempts == 2
+        assert stage.keeper.why_not_replaced == PinReason.MISMATCH.sentence
+
+
+async def test_one_that_is_unequal_for_another_reason_each_time_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unequal(monkeypatch, PinReason.MISMATCH, PinReason.ROLE, PinReason.MISMATCH)
+    async with kept_session() as stage:
+        async with stage.keeping():
+            await stage.server.end()
+            await stage.logged("session recovered")
+        assert stage.cluster.attempts == 4
+
+
+# The HINT is in the fields only: what the proxy says of it stands in its place.
+@pytest.mark.parametrize(
+    "hint", ["Signature expired: 2 is now earlier than 3", "Signature not yet current"]
+)
+async def test_a_token_for_another_time_is_signed_again_once_the_clock_is_right(
+    hint: str,
+) -> None:
+    denied = refused()
+    fields = (*denied.fields, ("H", hint))
+    late = with_advice(UpstreamRejected(denied.message, fields=fields), role="admin")
+    async with kept_session() as stage:
+        stage.cluster.refusals += [late] * 3
+        async with stage.keeping():
+            await stage.server.end()
+            await stage.logged("session recovered")
+        assert stage.cluster.attempts == 4

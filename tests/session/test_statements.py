@@ -276,6 +276,21 @@ def test_what_cannot_be_followed_is_given_up() -> None:
         assert (texts(statements), budget.used_bytes) == ({}, 0)
 
 
+# The oldest fell out of the queue, and what it was charged was never given back.
+@pytest.mark.parametrize("name", ["", "s"])
+def test_a_large_one_behind_which_too_many_small_ones_queue_is_given_back(
+    name: str,
+) -> None:
+    budget = Budget()
+    statements = new(budget)
+    send(statements, parse(LARGE, name=name))
+    assert budget.used_bytes > len(LARGE)
+    send(statements, *[parse("select 1")] * (MAX_PENDING + 100))
+    assert budget.used_bytes > len(LARGE)
+    statements.lose()
+    assert budget.used_bytes == statements.used_bytes == 0
+
+
 # -- any course of things --------------------------------------------------------------
 
 _NAMES = st.sampled_from(["", "a", "b"])

@@ -177,6 +177,7 @@ async def test_76_settings_that_could_not_be_asked_for_are_not_made_up(
         plan = proxy.tamper.plan(moment, fault)
         notice_idleness(proxy)
         await plan.fired.wait()
+        await client.send(query("select 1"))  # while it is silent, there is time
         error = await client.fatal()
         assert error.sqlstate == "08006"
         assert "its settings had changed a moment before" in error.detail

@@ -68,7 +68,7 @@ async def test_a_client_that_has_waited_long_enough_is_told_why(
         assert error.detail == (
             f"Nothing was running. It could not be replaced: {WAKING_UP}."
         )
-        assert error.hint == "Reconnect."
+        assert error.hint == "Reconnect and repeat the last statement: it was not sent."
         client.close()
         await proxy.until("session closed", reason="upstream_lost")
         assert proxy.count("recovery failed") == 1
