@@ -201,6 +201,7 @@ def _print_what_to_watch(session_limit: str) -> None:
         f"""\
 Leave psql open for longer than {session_limit}, in and out of transactions. The cluster
 closes each connection then; the proxy has moved the session to a new one before,
-logs "upstream swapped" below, and psql does not notice.
+logs "upstream swapped" below, and psql does not notice. A transaction or statement that
+is still open when the limit comes is lost, as without the proxy.
 """
     )

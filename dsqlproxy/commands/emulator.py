@@ -262,7 +262,7 @@ def ready(emulator: "Emulator") -> dict[str, object]:
     }
 
 
-def paste(emulator: "Emulator") -> str:
+def paste(emulator: "Emulator", *, session_limit: float) -> str:
     """Give the lines that put a proxy in front of this emulator."""
     from dsqlproxy.config.addresses import TcpAddress  # noqa: PLC0415
 
@@ -280,6 +280,7 @@ The proxy in front of it, there too:
 
   DSQLPROXY_LISTENER_CONNECT_ADDRESS={address} \\
   DSQLPROXY_LISTENER_CA_FILE={shlex.quote(str(emulator.ca_file))} \\
+  DSQLPROXY_LISTENER_SESSION_LIMIT={session_limit:g} \\
   {this_program()} --cluster {emulator.cluster} --role admin
 """
 
@@ -316,7 +317,7 @@ async def _serve(
         write(content)
         for name, value in content.items():
             print(f"{name}: {value}")
-        print(paste(emulator), end="", flush=True)
+        print(paste(emulator, session_limit=config.session_limit), end="", flush=True)
         await shutdown.begun.wait()
     return exit_code(shutdown)
 

@@ -123,7 +123,7 @@ class Session:
             self._set_timer(shared.faults.close_after)
             ending = await self._pumps.run()
             fields = {"reason": ending.name.lower()}
-            logger.info("session ended", extra={"fields": fields})
+            logger.info("emulated session ended", extra={"fields": fields})
             shared.sessions.discard(self)
             await self._part(ending)
         finally:

@@ -255,7 +255,8 @@ async def test_a_bare_probe_costs_no_login_and_no_line_above_debug(
     await until(lambda: not proxy.proxy._sessions)
     await until(lambda: proxy.log.getvalue().count("client left") == 2)
     for line in proxy.log.getvalue().removeprefix(before).splitlines():
-        assert " DEBUG " in line, line
+        # The log is written by a thread: of the start something may still come.
+        assert " DEBUG " in line or " INFO listening " in line, line
     assert emulator.counts.connections == 0
 
 

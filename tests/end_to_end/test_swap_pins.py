@@ -146,7 +146,9 @@ def test_a_transaction_over_the_limit_is_left_to_the_cluster(
         old_age.served.settle()
         assert "reason=upstream_lost" in lines_of(old_age, "open")[-1]
     assert caught.value.sqlstate == "08006"
-    assert caught.value.diag.message_detail == "The open transaction was rolled back."
+    assert caught.value.diag.message_detail == (
+        "The open transaction was rolled back. The cluster's session limit was reached."
+    )
     assert not [line for line in old_age.log if "upstream swapped" in line]
 
 
