@@ -212,7 +212,9 @@ async def test_a_drain_without_busy_sessions_is_only_begun_and_over(
             await client.receive_rest()
         await logged(proxy, "INFO stopped")
         assert proxy.log.getvalue().count(" drain") == 1
-        await logged(proxy, r" INFO ending session=\w+ state=idle code=57P01$")
+        await logged(
+            proxy, r" INFO ending session=\w+ state=idle code=57P01 age=[0-9.]+$"
+        )
         assert " WARNING " not in proxy.log.getvalue()
 
 

@@ -135,7 +135,7 @@ def test_a_transaction_over_the_limit_is_left_to_the_cluster(
     postgres: EmbeddedPostgres,
 ) -> None:
     with (
-        aging(postgres, limit=0.2, cluster_limit=0.6) as old_age,
+        aging(postgres, limit=0.5, cluster_limit=2.5) as old_age,
         pinned(old_age, "open") as connection,
     ):
         connection.execute("begin")
