@@ -15,6 +15,10 @@ connection older than it is costs a new one, and younger a statement.
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
+JUMP_SECONDS = 2.0
+"""More than this between the clocks is a sleep or a clock that was set, and not an
+event loop that was busy."""
+
 
 class Reading(NamedTuple):
     """What the three clocks showed at one moment, in seconds."""
@@ -44,6 +48,10 @@ class Reading(NamedTuple):
         return self.seconds_since(earlier) - max(
             0.0, self.monotonic - earlier.monotonic
         )
+
+    def has_jumped_since(self, earlier: Self) -> bool:
+        """Say if this machine slept since, or its clock was set forward."""
+        return self.jump_since(earlier) > JUMP_SECONDS
 
 
 class Clocks(NamedTuple):

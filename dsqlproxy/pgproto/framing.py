@@ -241,6 +241,32 @@ class FrameScanner:
         self.lost = f"unexpected {what} of a message ({kind:#04x}, {length} bytes)"
 
 
+class FrameParts(list[bytes]):
+    """The beginning of a frame that a scanner did not let pass, until it is whole.
+
+    A list, so that whether it has anything costs no call.
+    """
+
+    __slots__ = ("_missing_bytes",)
+
+    def begin(self, data: bytes, missing_bytes: int) -> None:
+        """Keep the beginning, and how much is missing as far as the scanner knows."""
+        self.append(data)
+        self._missing_bytes = missing_bytes
+
+    def join(self, data: bytes) -> bytes:
+        """Take the next bytes; give all of them when the frame may be whole."""
+        self.append(data)
+        self._missing_bytes -= len(data)
+        return self.take() if self._missing_bytes <= 0 else b""
+
+    def take(self) -> bytes:
+        """Hand over what there is."""
+        data = b"".join(self)
+        self.clear()
+        return data
+
+
 SILENT = 0
 """In `Symbols`: frames of this type are left out of the script."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from dsqlproxy.channel.channel import Channel
 from dsqlproxy.dsql import MAX_MESSAGE_BYTES
 from dsqlproxy.pgproto.codes import FrontendType, TransactionStatus
-from dsqlproxy.pgproto.framing import FrameScanner
+from dsqlproxy.pgproto.framing import FrameParts, FrameScanner
 from dsqlproxy.pgproto.messages import ReadyForQuery
 from dsqlproxy.pgproto.script import FRONTEND_SYMBOLS
 from dsqlproxy.session.hold import Hold
@@ -31,7 +31,7 @@ class ClientPump:
     """From the client to the upstream."""
 
     __slots__ = (
-        "_hold", "_is_guarded", "_is_passing", "_is_special", "_missing", "_partial",
+        "_hold", "_is_guarded", "_is_passing", "_is_special", "_partial",
         "_relay", "_scanner", "_swallow", "_write", "bytes_passed",
     )  # fmt: skip
 
@@ -42,8 +42,7 @@ class ClientPump:
             FRONTEND_SYMBOLS, max_bytes=MAX_MESSAGE_BYTES, asked=relay.memory.frontend
         )
         self._is_special = False  # whether the next bytes need a closer look
-        self._partial: list[bytes] = []  # the beginning of a frame
-        self._missing = 0  # bytes that it still lacks, as far as is known
+        self._partial = FrameParts()
         self._swallow = 0  # bytes of an overlong Query still to be thrown away
         self._is_guarded = False  # whether the next bytes are the first for long
         self._is_passing = False
@@ -107,18 +106,8 @@ class ClientPump:
         if relay.state in HOLDING:
             return self._keep(data)
         if self._partial:
-            data = self._join(data)
+            data = self._partial.join(data)
         self._is_special = bool(self._swallow or self._partial)
-        return data
-
-    def _join(self, data: bytes) -> bytes:
-        """Collect a frame that came in parts; give it when it may be whole."""
-        self._partial.append(data)
-        self._missing -= len(data)
-        if self._missing > 0:
-            return b""
-        data = b"".join(self._partial)
-        self._partial.clear()
         return data
 
     def _keep_back(self, rest: bytes) -> None:
@@ -129,8 +118,7 @@ class ClientPump:
         elif self._relay.state in HOLDING:
             self._hold.put_back(rest)
         else:
-            self._partial.append(rest)
-            self._missing = self._scanner.missing_bytes
+            self._partial.begin(rest, self._scanner.missing_bytes)
 
     def _refuse(self, rest: bytes, kind: int, length: int) -> None:
         """Stop a message that the cluster would answer by hanging up.
@@ -161,8 +149,7 @@ class ClientPump:
         """Keep what comes from now on, and the beginning of a frame that waits."""
         self._is_special = True
         if self._partial:
-            self._hold.add(b"".join(self._partial))
-            self._partial.clear()
+            self._hold.add(self._partial.take())
 
     def end_hold(self) -> None:
         """Pass on what was kept."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from dsqlproxy.channel.channel import Channel
 from dsqlproxy.errors import SwapError
-from dsqlproxy.session.replay import Answers
+from dsqlproxy.session.replay import Answers, Replica, Request
 
 SETTLE_SECONDS = 5.0
 """How long an upstream may take to finish a private answer that came to nothing."""
@@ -107,6 +107,13 @@ async def converse(upstream: Channel, request: bytes, answers: Answers) -> None:
             raise SwapError("the new upstream was lost")
         answers.receive(data)
     upstream.unread(answers.take_rest())
+
+
+async def tell(upstream: Channel, replica: Replica, request: Request) -> None:
+    """Tell a new upstream something, and let its replica know what it answered."""
+    answers = Answers(request)
+    await converse(upstream, request.data, answers)
+    replica.take(answers)
 
 
 async def settled(exchange: Exchange) -> bool:

@@ -28,9 +28,6 @@ from dsqlproxy.session.relay_state import HOLDING, LIVING, RelayState
 from dsqlproxy.session.snapshot import ping, take_snapshot
 from dsqlproxy.session.swap import Swap
 
-JUMP_SECONDS = 2.0
-"""More than this between the clocks is a sleep, or a clock that was set."""
-
 SILENT_SECONDS = 300.0
 """After this an upstream is asked whether it is there: what lies between (a network
 load balancer: 350 s) may have forgotten the connection."""
@@ -74,7 +71,7 @@ class Keeper:
     @property
     def upstream_age(self) -> float:
         """How old the upstream is, in seconds, by the clock that counted most."""
-        return self._age_at(self._kept.services.clocks.read())
+        return self._kept.upstream_age
 
     @property
     def is_at_limit(self) -> bool:
@@ -113,7 +110,7 @@ class Keeper:
         now = kept.services.clocks.read()
         is_doubtful = (
             self._is_suspect
-            or now.jump_since(self._seen_at) > JUMP_SECONDS
+            or now.has_jumped_since(self._seen_at)
             or now.seconds_since(self._seen_at) > SILENT_SECONDS
         )
         self._seen_at = now
@@ -351,11 +348,8 @@ class Keeper:
             self._known_pin = pin
             self._kept.report.pinned(pin, self._kept.why_pinned, instead_of=known)
 
-    def _age_at(self, now: Reading) -> float:
-        return now.seconds_since(self._kept.upstream.opened_at)
-
     def _phase_at(self, now: Reading) -> Phase:
-        return self.window.phase(self._age_at(now))
+        return self.window.phase(now.seconds_since(self._kept.upstream.opened_at))
 
     def _seconds_left(self) -> float:
         """How long until the next instant of the window; a little after the last."""

@@ -31,6 +31,12 @@ class Kept:
     """What only a server could tell, when a swap was tried: temporary tables, locks."""
 
     @property
+    def upstream_age(self) -> float:
+        """How old the upstream is, in seconds, by the clock that counted most."""
+        now = self.services.clocks.read()
+        return now.seconds_since(self.upstream.opened_at)
+
+    @property
     def pin(self) -> str:
         """Why the session cannot be moved, in a word; empty while it can be."""
         if self.relay.not_understood:

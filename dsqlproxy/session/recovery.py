@@ -12,13 +12,12 @@ import asyncio
 import contextlib
 
 from dsqlproxy.errors import DsqlProxyError, SwapError, UpstreamRejected
-from dsqlproxy.session.exchange import converse
+from dsqlproxy.session.exchange import tell
 from dsqlproxy.session.kept import Kept
 from dsqlproxy.session.lifetime import Backoff
 from dsqlproxy.session.pins import NotCarriedOver, PinReason
 from dsqlproxy.session.relay_state import RelayState
-from dsqlproxy.session.replay import Answers, Replica, Request
-from dsqlproxy.upstream.connector import Upstream
+from dsqlproxy.session.replay import Replica
 from dsqlproxy.upstream.rejections import is_access_denied
 
 BUDGET_SECONDS = 30.0
@@ -83,9 +82,9 @@ class Recovery:
             new = await kept.open_upstream()
         try:
             replica = Replica(kept.memory)
-            await _tell(new, replica, replica.baseline(new.parameters))
-            await _tell(new, replica, replica.early())
-            await _tell(new, replica, replica.restoration())
+            await tell(new.channel, replica, replica.baseline(new.parameters))
+            await tell(new.channel, replica, replica.early())
+            await tell(new.channel, replica, replica.restoration())
             changed = replica.verified()
             kept.adopt(new, replica, changed)
         except BaseException:
@@ -115,9 +114,3 @@ class Recovery:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._hurry.wait()
-
-
-async def _tell(new: Upstream, replica: Replica, request: Request) -> None:
-    answers = Answers(request)
-    await converse(new.channel, request.data, answers)
-    replica.take(answers)

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 
 from dsqlproxy.errors import SwapError
-from dsqlproxy.session.exchange import Exchange, converse, settled
+from dsqlproxy.session.exchange import Exchange, settled, tell
 from dsqlproxy.session.kept import Kept
 from dsqlproxy.session.lifetime import Phase, SwapWindow
 from dsqlproxy.session.pins import NotCarriedOver
@@ -57,8 +57,8 @@ class Swap:
         async with contextlib.AsyncExitStack() as turn:
             await self._wait_for_turn(turn)
             new = self._new = await kept.open_upstream()
-        await self._tell(new, self._replica.baseline(new.parameters))
-        await self._tell(new, self._replica.early())
+        await tell(new.channel, self._replica, self._replica.baseline(new.parameters))
+        await tell(new.channel, self._replica, self._replica.early())
         await self._wait_for_moment(new)
         await self._switch(new)
 
@@ -84,7 +84,7 @@ class Swap:
     async def _wait_for_turn(self, turn: contextlib.AsyncExitStack) -> None:
         """Wait until the limiter lets a login pass; near the limit, more urgently."""
         limiter = self._kept.services.limiter
-        seconds = self._window.insist_seconds - self._age()
+        seconds = self._window.insist_seconds - self._kept.upstream_age
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -151,7 +151,7 @@ class Swap:
             raise SwapError(msg) from None
         finally:
             self.pause_seconds = kept.services.clock() - began_at
-            self.age_seconds = self._age()
+            self.age_seconds = self._kept.upstream_age
         self._check(new)
         kept.adopt(new, self._replica, changed)
         self._new = None
@@ -166,7 +166,7 @@ class Swap:
             if not error.may_retry:
                 raise
             old = await self._ask_old(request)
-        await self._tell(new, replica.completion(old))
+        await tell(new.channel, replica, replica.completion(old))
         return replica.verified()
 
     async def _ask_old(self, request: Request) -> Answers:
@@ -179,20 +179,11 @@ class Swap:
         await self._exchange.wait()
         return answers
 
-    async def _tell(self, new: Upstream, request: Request) -> None:
-        answers = Answers(request)
-        await converse(new.channel, request.data, answers)
-        self._replica.take(answers)
-
     def _check(self, new: Upstream) -> None:
         """See that the new upstream is still there."""
         channel = new.channel
         if channel.has_ended or channel.is_lost:
             raise SwapError("the new upstream was lost")
 
-    def _age(self) -> float:
-        now = self._kept.services.clocks.read()
-        return now.seconds_since(self._kept.upstream.opened_at)
-
     def _phase(self) -> Phase:
-        return self._window.phase(self._age())
+        return self._window.phase(self._kept.upstream_age)

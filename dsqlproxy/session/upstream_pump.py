@@ -12,6 +12,7 @@ from dsqlproxy.pgproto.codes import BackendType
 from dsqlproxy.pgproto.framing import (
     HEADER_BYTES,
     MAX_BACKEND_FRAME_BYTES,
+    FrameParts,
     FrameScanner,
 )
 from dsqlproxy.pgproto.script import BACKEND_SYMBOLS, ERROR_FATAL, error_symbol
@@ -24,7 +25,7 @@ class UpstreamPump:
     """From the upstream to the client."""
 
     __slots__ = (
-        "_divert", "_fatal_at", "_missing", "_partial", "_relay", "_write",
+        "_divert", "_fatal_at", "_partial", "_relay", "_write",
         "bytes_passed", "scanner",
     )  # fmt: skip
 
@@ -36,8 +37,7 @@ class UpstreamPump:
             max_bytes=MAX_BACKEND_FRAME_BYTES,
             asked={**relay.memory.backend, BackendType.ERROR_RESPONSE: self._error},
         )
-        self._partial: list[bytes] = []  # the beginning of a frame
-        self._missing = 0  # bytes that it still lacks, as far as is known
+        self._partial = FrameParts()
         self._divert: Callable[[bytes], None] | None = None
         self._fatal_at = -1  # where in the bytes just scanned a FATAL begins
         self.bytes_passed = bytes_passed
@@ -49,9 +49,7 @@ class UpstreamPump:
         """
         self._divert = taker
         if taker is not None and self._partial:
-            began = b"".join(self._partial)
-            self._partial.clear()
-            taker(began)
+            taker(self._partial.take())
 
     @property
     def has_partial(self) -> bool:
@@ -64,7 +62,7 @@ class UpstreamPump:
             self._divert(data)
             return
         if self._partial:
-            data = self._join(data)
+            data = self._partial.join(data)
             if not data:
                 return
         scanner = self.scanner
@@ -90,7 +88,8 @@ class UpstreamPump:
         else:
             before, after = script.split(bytes((ERROR_FATAL,)), 1)
             self._pass(data[:fatal_at], before)
-            partial, self._partial = self._partial, []  # behind a FATAL, nothing
+            # What comes behind a FATAL means nothing, if that is not passed on.
+            partial, self._partial = self._partial, FrameParts()
             if relay.withhold(data[fatal_at:]):
                 return
             self._partial = partial
@@ -113,16 +112,6 @@ class UpstreamPump:
             self._relay.is_watched = True
         return symbol
 
-    def _join(self, data: bytes) -> bytes:
-        """Collect a frame that came in parts; give it when it may be whole."""
-        self._partial.append(data)
-        self._missing -= len(data)
-        if self._missing > 0:
-            return b""
-        data = b"".join(self._partial)
-        self._partial.clear()
-        return data
-
     def _keep_back(self, data: bytes) -> bytes:
         """Keep the beginning of a frame; give the rest."""
         scanner = self.scanner
@@ -130,8 +119,7 @@ class UpstreamPump:
             scanner.lost = "a message of the cluster is too long"
             scanner.overlong = None
             return data
-        self._partial.append(data[scanner.cut :])
-        self._missing = scanner.missing_bytes
+        self._partial.begin(data[scanner.cut :], scanner.missing_bytes)
         return data[: scanner.cut]
 
     def ended(self) -> None:

@@ -11,8 +11,6 @@ from typing import Protocol
 from dsqlproxy.clocks import Clocks
 
 TICK_SECONDS = 1.0
-JUMP_SECONDS = 2.0
-"""More than a loop that was busy can explain."""
 
 
 class Watched(Protocol):
@@ -50,7 +48,7 @@ class Watch:
         self._busy.difference_update(idle)
         self._idle.update(idle)
         now = self._clocks.read()
-        if now.jump_since(self._read_at) > JUMP_SECONDS:
+        if now.has_jumped_since(self._read_at):
             for session in (*self._busy, *self._idle):
                 session.clocks_jumped()
         self._read_at = now

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from dsqlproxy.clocks import JUMP_SECONDS
 from dsqlproxy.session import watch as watch_module
-from dsqlproxy.session.watch import JUMP_SECONDS, Watch
+from dsqlproxy.session.watch import Watch
 from tests.kit.virtual_clocks import VirtualClocks
 
 
