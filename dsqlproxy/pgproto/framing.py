@@ -20,7 +20,7 @@ from typing import NamedTuple
 from dsqlproxy.errors import ProtocolError
 
 HEADER_BYTES = 5
-_HEADER = Struct("!Bi")
+HEADER = Struct("!Bi")
 
 MAX_BACKEND_FRAME_BYTES = 0x3FFFFFFF + 1024
 """PostgreSQL cannot build a message over 1 GiB less one (MaxAllocSize, memutils.h)."""
@@ -38,7 +38,7 @@ class Frame(NamedTuple):
 
 def frame(kind: int, body: bytes = b"") -> bytes:
     """Put the header before a body."""
-    return _HEADER.pack(kind, len(body) + 4) + body
+    return HEADER.pack(kind, len(body) + 4) + body
 
 
 class FrameReader:
@@ -61,7 +61,7 @@ class FrameReader:
         frames = []
         start = 0
         while len(buffer) - start >= HEADER_BYTES:
-            kind, length = _HEADER.unpack_from(buffer, start)
+            kind, length = HEADER.unpack_from(buffer, start)
             if not 4 <= length <= self._max_bytes:
                 msg = f"invalid length {length} of a message of type {chr(kind)!r}"
                 raise ProtocolError(msg)
@@ -79,7 +79,7 @@ class FrameReader:
         buffer += data
         if len(buffer) < HEADER_BYTES:
             return None
-        kind, length = _HEADER.unpack_from(buffer)
+        kind, length = HEADER.unpack_from(buffer)
         if not 4 <= length <= self._max_bytes:
             msg = f"invalid length {length} of a message of type {chr(kind)!r}"
             raise ProtocolError(msg)
@@ -175,7 +175,7 @@ class FrameScanner:
             return b""
         last_header = size - HEADER_BYTES
         table = self._table
-        unpack = _HEADER.unpack_from
+        unpack = HEADER.unpack_from
         # The hot loop: under 100 ns a frame in CPython 3.11. A helper call or a
         # generator for every frame in here would cost as much again.
         while position <= last_header:

@@ -150,24 +150,6 @@ def names_at_startup(parameters: "tuple[tuple[str, str], ...]") -> frozenset[str
     return frozenset(filter(_is_sane, names))
 
 
-def names_in_options(words: list[str]) -> frozenset[str]:
-    """Give the names that the words of ``options`` set, by ``-c`` or ``--name``.
-
-    Of several letters in one word only the first is read; nobody writes that.
-    """
-    names = set()
-    for position, word in enumerate(words):
-        argument = ""
-        if word.startswith("--"):
-            argument = word[2:]
-        elif word.startswith("-c"):
-            argument = word[2:] or "".join(words[position + 1 : position + 2])
-        name, assigned, _ = argument.partition("=")
-        if assigned:
-            names.add(name.replace("-", "_").lower())
-    return frozenset(filter(_is_sane, names))
-
-
 def _without_comments(text: bytes) -> bytes:
     """Put a space for each comment; they nest, so from the inside out."""
     found = 1

@@ -6,11 +6,10 @@ Flush), or that ends a COPY or the session. So no half pipeline is ever sent to 
 upstream that is about to be replaced.
 """
 
-from struct import Struct
 from typing import Final
 
 from dsqlproxy.pgproto.codes import FrontendType
-from dsqlproxy.pgproto.framing import HEADER_BYTES
+from dsqlproxy.pgproto.framing import HEADER, HEADER_BYTES
 from dsqlproxy.pgproto.messages import TERMINATE
 
 HOLD_BYTES: Final = 2 * 1024 * 1024 + 64 * 1024
@@ -18,7 +17,6 @@ HOLD_BYTES: Final = 2 * 1024 * 1024 + 64 * 1024
 than the longest frame that passes only whole (`script.FRONTEND_SYMBOLS`): such a one
 could neither be waited for nor be passed."""
 
-_HEADER = Struct("!Bi")
 _UNIT_ENDS: Final = frozenset(
     (
         FrontendType.SYNC,
@@ -86,7 +84,7 @@ class Hold:
     def _unit_end(self) -> int:
         kept, size, position = self._kept, len(self._kept), 0
         while position + HEADER_BYTES <= size:
-            kind, length = _HEADER.unpack_from(kept, position)
+            kind, length = HEADER.unpack_from(kept, position)
             position += 1 + int(length)
             if length < 4:
                 return size

@@ -38,7 +38,6 @@ from dsqlproxy.session.hints import (
     is_plain,
     is_plain_long,
     names_at_startup,
-    names_in_options,
 )
 from dsqlproxy.session.pins import PinReason, pinned
 from dsqlproxy.session.settings import BASE_NAMES, Captured
@@ -51,7 +50,7 @@ from dsqlproxy.session.statements import (
     Statement,
     Statements,
 )
-from dsqlproxy.upstream.parameters import Parameters, split_options
+from dsqlproxy.upstream.parameters import Parameters, names_in_options, split_options
 
 _SUCCEEDED: Final = ord("+")
 _REFUSED: Final = ord("-")

@@ -126,6 +126,16 @@ def join_options(words: Iterable[str]) -> str:
     )
 
 
+def names_in_options(words: list[str]) -> frozenset[str]:
+    """Give the names that the words of ``options`` set, by ``-c`` or ``--name``."""
+    return frozenset(
+        switch.name
+        for switch in _switches(words)
+        if not switch.name.startswith("-") and "=" in switch.words[-1]
+        if switch.is_setting
+    )
+
+
 def _supported(
     asked: Iterable[tuple[str, str]],
 ) -> tuple[list[tuple[str, str]], list[str]]:

@@ -12,9 +12,9 @@ from dsqlproxy.session.hints import (
     is_plain,
     is_plain_long,
     names_at_startup,
-    names_in_options,
     read_text,
 )
+from dsqlproxy.upstream.parameters import names_in_options
 
 MENTIONED = {
     "set datestyle to german": {"datestyle"},
