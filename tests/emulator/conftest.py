@@ -1,21 +1,17 @@
-import asyncio
 import logging
 from collections.abc import Iterator
 
 import pytest
 
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
+from tests.kit.servers import a_postgres
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """One PostgreSQL for all tests of this folder; starting one takes half a second."""
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres.start()
-        started = runner.run(server.__aenter__())
-        runner.run(started.execute("create role reader login"))
-        yield started
-        runner.run(server.__aexit__(None, None, None))
+    with a_postgres("create role reader login") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

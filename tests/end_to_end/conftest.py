@@ -1,6 +1,5 @@
 """Fixtures: one PostgreSQL for the run, an emulator and a proxy for each test."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -8,19 +7,14 @@ import pytest_asyncio
 
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator
+from tests.kit.servers import a_postgres
 from tests.kit.stack import RunningProxy, running_emulator, running_proxy
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """Run an embedded PostgreSQL for all tests, outside the loops of the tests.
-
-    An async fixture would be made anew for each test: it depends on the loop's.
-    """
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres.start()
-        yield runner.run(server.__aenter__())
-        runner.run(server.__aexit__(None, None, None))
+    with a_postgres() as server:
+        yield server
 
 
 @pytest.fixture(params=[True, False], ids=["rules", "no-rules"])

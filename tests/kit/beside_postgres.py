@@ -5,7 +5,6 @@ once it has read all that was sent and waits for more; and of its prepared state
 to the session itself, asked in a way that leaves no trace.
 """
 
-import asyncio
 import fcntl
 import importlib.util
 import re
@@ -20,7 +19,6 @@ from typing import NamedTuple
 
 import psycopg
 
-from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.pgproto.codes import BackendType, FrontendType
 from dsqlproxy.pgproto.framing import Frame, FrameReader, FrameScanner
 from dsqlproxy.pgproto.messages import BackendKeyData
@@ -33,6 +31,7 @@ from dsqlproxy.pgproto.script import (
 from dsqlproxy.pgproto.startup import PROTOCOL_3_0, StartupMessage
 from dsqlproxy.session.tracker import Tracker
 from tests.kit.frames import SYNC, bind, close, describe, execute, parse
+from tests.kit.servers import a_postgres
 
 Monitor = psycopg.Connection[tuple[str, str | None]]
 
@@ -267,14 +266,8 @@ def newer_binaries() -> Path | None:
 @contextmanager
 def running_postgres(bin_dir: Path | None = None) -> Iterator[Path]:
     """Give the directory in which a PostgreSQL of our own has its socket."""
-    with asyncio.Runner() as runner:
-        starting = EmbeddedPostgres.start(bin_dir=bin_dir)
-        server = runner.run(starting.__aenter__())
-        try:
-            runner.run(server.execute(*_TABLES.split(";")))
-            yield server.directory
-        finally:
-            runner.run(starting.__aexit__(None, None, None))
+    with a_postgres(*_TABLES.split(";"), bin_dir=bin_dir) as server:
+        yield server.directory
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 way; `carry` opens another upstream and does what a driver of `Replica` does.
 """
 
-import asyncio
 import select
 import socket
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.pgproto.codes import BackendType
 from dsqlproxy.pgproto.framing import Frame, FrameReader, FrameScanner, frame
 from dsqlproxy.pgproto.messages import ParameterStatus
@@ -251,17 +249,6 @@ def compare(directory: Path, program: Sequence[bytes], **parameters: str) -> Non
         assert moved.swaps
         assert moved.values(SHOW, STATEMENTS) == direct.values(SHOW, STATEMENTS)
         assert dict(moved.memory.reported) == dict(direct.memory.reported)
-
-
-@contextmanager
-def a_postgres(*tables: str) -> Iterator[Path]:
-    """Give the directory in which a PostgreSQL of our own has its socket."""
-    with asyncio.Runner() as runner:
-        starting = EmbeddedPostgres.start()
-        server = runner.run(starting.__aenter__())
-        runner.run(server.execute(*tables))
-        yield server.directory
-        runner.run(starting.__aexit__(None, None, None))
 
 
 # -- what is asked of both -------------------------------------------------------------

@@ -11,6 +11,12 @@ from dsqlproxy.session.relay_state import RelayState
 from dsqlproxy.session.state import SessionMemory
 from dsqlproxy.session.statements import Budget
 from tests.kit.channels import ScriptedPeer, TlsContexts, channel_and_peer, until
+from tests.kit.frames import server
+
+FATAL = server("F")
+"""The last word of an upstream."""
+TOLD = ParameterStatus("server_version", "16.16").encode()
+"""What a client is told of a new upstream."""
 
 _SECONDS = 10.0
 """More than any conversation with a relay takes."""

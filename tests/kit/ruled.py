@@ -14,7 +14,6 @@ from random import Random
 import psycopg
 
 from dsqlproxy.emulator.faults import SqlFaults
-from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.rules import (
     BACKEND_PARAMETERS,
     SETUP_SQL,
@@ -25,6 +24,7 @@ from dsqlproxy.pgproto.codes import BackendType, FrontendType
 from dsqlproxy.pgproto.framing import Frame, FrameReader, frame
 from dsqlproxy.pgproto.messages import ErrorResponse
 from dsqlproxy.pgproto.startup import PROTOCOL_3_0, StartupMessage
+from tests.kit.servers import a_postgres
 
 _MAX_BYTES = 1 << 30
 
@@ -57,15 +57,10 @@ def faults_with(**probabilities: float) -> SqlFaults:
 @contextmanager
 def ruled_postgres() -> Iterator[Path]:
     """Start PostgreSQL for a module's tests; give the path of its socket."""
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres.start(cluster_sql=SETUP_SQL)
-        started = runner.run(server.__aenter__())
-        try:
-            path = started.address.unix_path
-            assert path is not None
-            yield path
-        finally:
-            runner.run(server.__aexit__(None, None, None))
+    with a_postgres(*SETUP_SQL) as server:
+        path = server.address.unix_path
+        assert path is not None
+        yield path
 
 
 async def run_directly(postgres: Path, sql: str, *, user: str = "admin") -> None:

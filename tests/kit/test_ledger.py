@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -11,14 +11,6 @@ from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from tests.kit.ledger import Check, Ledger, Outcome, Writes
 from tests.kit.tamper import Tamper
 from tests.kit.tamper_plans import Eof, Error, Fatal, Swallow, after, at_byte, before
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres.start()
-        yield runner.run(server.__aenter__())
-        runner.run(server.__aexit__(None, None, None))
 
 
 @pytest_asyncio.fixture

@@ -1,5 +1,4 @@
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -28,14 +27,6 @@ from tests.kit.storm_runner import (
 )
 from tests.kit.tamper import Tamper
 from tests.kit.tamper_plans import Eof, Replace, Swallow, after, before
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    with asyncio.Runner() as runner:
-        starting = EmbeddedPostgres.start()
-        yield runner.run(starting.__aenter__())
-        runner.run(starting.__aexit__(None, None, None))
 
 
 def socket_of(postgres: EmbeddedPostgres) -> Where:

@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,14 +30,6 @@ from tests.kit.tampering import (
 )
 
 pytestmark = pytest.mark.both_loops
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres.start()
-        yield runner.run(server.__aenter__())
-        runner.run(server.__aexit__(None, None, None))
 
 
 class TestPassing:

@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -31,14 +30,6 @@ from tests.kit.tampering import (
 )
 
 pytestmark = pytest.mark.both_loops
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres.start()
-        yield runner.run(server.__aenter__())
-        runner.run(server.__aexit__(None, None, None))
 
 
 class TestAnswers:

@@ -2,21 +2,18 @@
 
 import ast
 import asyncio
-import contextlib
 import inspect
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
-from dsqlproxy.channel.channel import Channel
-from dsqlproxy.pgproto.messages import ParameterStatus
 from dsqlproxy.session import relay as relay_module
 from dsqlproxy.session.kept import Kept
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.relay import Relay
 from dsqlproxy.session.relay_state import RelayState
-from tests.kit.channels import ScriptedPeer, TlsContexts, channel_and_peer, until
+from tests.kit.channels import TlsContexts, channel_and_peer, until
 from tests.kit.frames import (
     TERMINATE,
     client,
@@ -24,23 +21,12 @@ from tests.kit.frames import (
     data_row,
     server,
 )
-from tests.kit.relayed import relayed, turns
+from tests.kit.relayed import FATAL, TOLD, relayed, turns
 
 pytestmark = pytest.mark.both_loops
 
 KIB = 1024
 MIB = 1024 * KIB
-FATAL = server("F")
-TOLD = ParameterStatus("server_version", "16.16").encode()
-
-
-@contextlib.asynccontextmanager
-async def another(
-    tls: TlsContexts | None = None, *, buffer_bytes: int = 0
-) -> AsyncIterator[tuple[Channel, ScriptedPeer]]:
-    """Give a new upstream, and its peer."""
-    async with channel_and_peer(tls, buffer_bytes=buffer_bytes) as (channel, peer):
-        yield channel, peer
 
 
 # -- cutting over ----------------------------------------------------------------------
@@ -51,7 +37,7 @@ async def test_the_client_is_told_what_is_new_and_its_next_request_goes_on(
 ) -> None:
     async with (
         relayed(perhaps_tls) as between,
-        another(perhaps_tls) as (channel, new),
+        channel_and_peer(perhaps_tls) as (channel, new),
     ):
         await between.ask(client("Q"), server("CZ"))
         between.relay.pause()
@@ -71,7 +57,7 @@ async def test_the_client_is_told_what_is_new_and_its_next_request_goes_on(
 
 
 async def test_what_is_new_is_told_before_any_answer_of_the_new_upstream() -> None:
-    async with relayed() as between, another() as (channel, new):
+    async with relayed() as between, channel_and_peer() as (channel, new):
         between.relay.pause()
         await new.send(server("N"))
         await until(lambda: channel.has_unread)
@@ -81,7 +67,7 @@ async def test_what_is_new_is_told_before_any_answer_of_the_new_upstream() -> No
 
 
 async def test_bytes_are_counted_over_all_upstreams() -> None:
-    async with relayed() as between, another() as (channel, new):
+    async with relayed() as between, channel_and_peer() as (channel, new):
         await between.ask(client("Q"), server("CZ"))
         before = between.relay.bytes_out
         between.relay.pause()
@@ -93,7 +79,7 @@ async def test_bytes_are_counted_over_all_upstreams() -> None:
 
 
 async def test_what_the_old_upstream_still_says_is_not_the_client_s() -> None:
-    async with relayed() as between, another() as (channel, new):
+    async with relayed() as between, channel_and_peer() as (channel, new):
         between.relay.pause()
         between.relay.cut_over(channel, b"")
         await between.server.send(server("NSF"))
@@ -110,7 +96,10 @@ async def test_an_old_upstream_that_takes_nothing_is_closed_all_the_same(
 ) -> None:
     monkeypatch.setattr(relay_module, "RETIRE_SECONDS", 0.01)
     said = client("S") * 1_000_000
-    async with relayed(buffer_bytes=16 * KIB) as between, another() as (channel, _):
+    async with (
+        relayed(buffer_bytes=16 * KIB) as between,
+        channel_and_peer() as (channel, _),
+    ):
         old = between.relay.upstream
         await between.client.send_what_fits(said)
         assert old.is_writing_paused
@@ -125,7 +114,7 @@ async def test_a_client_that_does_not_read_holds_the_new_upstream_back() -> None
     rows = data_row(bytes(10_000)) * 4_000  # 40 MB
     async with (
         relayed() as between,
-        another(buffer_bytes=16 * KIB) as (channel, new),
+        channel_and_peer(buffer_bytes=16 * KIB) as (channel, new),
     ):
         between.relay.pause()
         between.relay.client.pause_writing()  # as its transport does
@@ -145,7 +134,7 @@ async def test_a_new_upstream_that_does_not_read_holds_the_client_back() -> None
     said = copy_data(bytes(10_000)) * 1_000
     async with (
         relayed(buffer_bytes=16 * KIB) as between,
-        another(buffer_bytes=16 * KIB) as (channel, new),
+        channel_and_peer(buffer_bytes=16 * KIB) as (channel, new),
     ):
         between.relay.pause()
         between.relay.cut_over(channel, b"")
@@ -164,8 +153,8 @@ async def test_a_new_upstream_that_had_said_it_ends_is_replaced_too(
 ) -> None:
     async with (
         relayed(is_kept=True) as between,
-        another() as (second, dying),
-        another() as (third, new),
+        channel_and_peer() as (second, dying),
+        channel_and_peer() as (third, new),
     ):
         between.relay.pause()
         await between.kept(client("Q"))
@@ -182,8 +171,8 @@ async def test_a_new_upstream_that_had_said_it_ends_is_replaced_too(
 async def test_a_new_upstream_that_was_gone_is_replaced_too() -> None:
     async with (
         relayed(is_kept=True) as between,
-        another() as (second, dying),
-        another() as (third, new),
+        channel_and_peer() as (second, dying),
+        channel_and_peer() as (third, new),
     ):
         between.relay.pause()
         await between.kept(client("Q"))
@@ -196,7 +185,7 @@ async def test_a_new_upstream_that_was_gone_is_replaced_too() -> None:
 
 
 async def test_a_new_upstream_that_was_gone_ends_a_session_without_a_keeper() -> None:
-    async with relayed() as between, another() as (channel, dying):
+    async with relayed() as between, channel_and_peer() as (channel, dying):
         between.relay.pause()
         await between.kept(client("Q"))
         dying.close()
@@ -207,7 +196,7 @@ async def test_a_new_upstream_that_was_gone_ends_a_session_without_a_keeper() ->
 
 @pytest.mark.parametrize("is_closed", [False, True])
 async def test_only_a_paused_relay_gets_another_upstream(is_closed: bool) -> None:
-    async with relayed() as between, another() as (channel, _):
+    async with relayed() as between, channel_and_peer() as (channel, _):
         if is_closed:
             between.relay.stop()
         state, old = between.relay.state, between.relay.upstream

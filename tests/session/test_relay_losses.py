@@ -1,15 +1,10 @@
 """An upstream that is lost in a quiet session, of which the client does not hear."""
 
-import contextlib
-from collections.abc import AsyncIterator
-
 import pytest
 
-from dsqlproxy.channel.channel import Channel
-from dsqlproxy.pgproto.messages import ParameterStatus
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.relay_state import RelayState
-from tests.kit.channels import ScriptedPeer, TlsContexts, channel_and_peer, until
+from tests.kit.channels import TlsContexts, channel_and_peer, until
 from tests.kit.frames import (
     TERMINATE,
     client,
@@ -17,23 +12,12 @@ from tests.kit.frames import (
     query,
     server,
 )
-from tests.kit.relayed import relayed, turns
+from tests.kit.relayed import FATAL, TOLD, relayed, turns
 
 pytestmark = pytest.mark.both_loops
 
 KIB = 1024
 MIB = 1024 * KIB
-FATAL = server("F")
-TOLD = ParameterStatus("server_version", "16.16").encode()
-
-
-@contextlib.asynccontextmanager
-async def another(
-    tls: TlsContexts | None = None, *, buffer_bytes: int = 0
-) -> AsyncIterator[tuple[Channel, ScriptedPeer]]:
-    """Give a new upstream, and its peer."""
-    async with channel_and_peer(tls, buffer_bytes=buffer_bytes) as (channel, peer):
-        yield channel, peer
 
 
 # -- an upstream that is lost ----------------------------------------------------------
@@ -44,7 +28,7 @@ async def test_a_quiet_session_does_not_hear_that_its_upstream_is_gone(
 ) -> None:
     async with (
         relayed(perhaps_tls, is_kept=True) as between,
-        another(perhaps_tls) as (channel, new),
+        channel_and_peer(perhaps_tls) as (channel, new),
     ):
         await between.ask(client("Q"), server("CZ"))
         between.server.close()
@@ -71,7 +55,7 @@ async def test_a_reset_is_a_loss_like_another() -> None:
 async def test_a_fatal_in_a_quiet_session_is_withheld_however_it_comes(
     cut: int,
 ) -> None:
-    async with relayed(is_kept=True) as between, another() as (channel, new):
+    async with relayed(is_kept=True) as between, channel_and_peer() as (channel, new):
         await between.server.send(FATAL[:cut])
         await turns()
         await between.server.send(FATAL[cut:])
@@ -111,7 +95,7 @@ async def test_the_client_gets_the_fatal_when_the_upstream_cannot_be_replaced() 
 
 
 async def test_a_fatal_of_an_upstream_that_was_replaced_is_forgotten() -> None:
-    async with relayed(is_kept=True) as between, another() as (channel, new):
+    async with relayed(is_kept=True) as between, channel_and_peer() as (channel, new):
         await between.server.send(FATAL)
         await between.lost()
         between.relay.cut_over(channel, b"")
@@ -181,7 +165,7 @@ async def test_an_error_too_large_to_be_held_is_no_fatal_to_be_withheld() -> Non
 
 # Of half a notice nobody had seen anything, but the session ended with it.
 async def test_an_upstream_that_is_gone_within_a_notice_is_replaced() -> None:
-    async with relayed(is_kept=True) as between, another() as (channel, new):
+    async with relayed(is_kept=True) as between, channel_and_peer() as (channel, new):
         await between.server.send(server("N")[:20])
         await turns()
         between.server.close()
@@ -217,7 +201,7 @@ async def test_a_drain_is_not_forgotten_when_the_upstream_is_lost() -> None:
 
 async def test_half_a_message_that_came_before_the_loss_goes_on_whole() -> None:
     said = query("select 'whole'")
-    async with relayed(is_kept=True) as between, another() as (channel, new):
+    async with relayed(is_kept=True) as between, channel_and_peer() as (channel, new):
         await between.client.send(said[:7])
         await turns()
         between.server.close()
@@ -237,7 +221,7 @@ async def test_a_client_that_leaves_without_an_upstream_is_let_go() -> None:
 
 
 async def test_a_client_that_asked_and_closed_gets_its_answer_from_the_next() -> None:
-    async with relayed(is_kept=True) as between, another() as (channel, new):
+    async with relayed(is_kept=True) as between, channel_and_peer() as (channel, new):
         between.server.close()
         await between.lost()
         await between.kept(client("Q"))
@@ -272,7 +256,7 @@ async def test_a_client_that_had_terminated_when_the_upstream_was_lost_is_let_go
 
 
 async def test_what_was_asked_before_terminate_is_for_the_next_upstream() -> None:
-    async with relayed(is_kept=True) as between, another() as (channel, new):
+    async with relayed(is_kept=True) as between, channel_and_peer() as (channel, new):
         between.server.close()
         await between.lost()
         await between.kept(client("Q") + TERMINATE)
@@ -308,7 +292,7 @@ async def test_stop_without_an_upstream_ends_the_session() -> None:
 
 @pytest.mark.parametrize("is_paused", [False, True])
 async def test_an_upstream_that_is_given_up_is_not_spoken_to(is_paused: bool) -> None:
-    async with relayed(is_kept=True) as between, another() as (channel, new):
+    async with relayed(is_kept=True) as between, channel_and_peer() as (channel, new):
         if is_paused:
             between.relay.pause()
         between.relay.give_up_upstream()

@@ -7,8 +7,7 @@ session's settings and statements at the end.
 Numbers are those of the swap's catalogue of tests, part D.
 """
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,35 +18,11 @@ from tests.kit.frames import FLUSH, SYNC, close, describe, parse, query
 from tests.kit.private import (
     SHOW,
     STATEMENTS,
-    a_postgres,
     carried,
     compare,
     raw_parse,
     use,
 )
-
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the embedded PostgreSQL is tried on Linux only"
-)
-
-_TABLES = (
-    "create schema s1",
-    'create schema "s""2"',
-    "create table s1.only_here (n int)",
-    "insert into s1.only_here values (11)",
-    "create table s1.twice (n int)",
-    'create table "s""2".twice (n text)',
-    'create schema "ünï"',
-    "create role plain login",
-    "create database limited",
-)
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    """Where a PostgreSQL of our own has its socket."""
-    with a_postgres(*_TABLES) as found:
-        yield found
 
 
 def q(sql: str) -> bytes:

@@ -4,7 +4,6 @@ Also what happens between the preparation and the swap, recovery without the old
 upstream, and what the client is told. Numbers are those of the swap's catalogue.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from tests.kit.private import (
     STATEMENTS,
     Carried,
     Upstream,
-    a_postgres,
     carried,
     compare,
     prepared,
@@ -33,30 +31,6 @@ from tests.kit.private import (
     rows,
     use,
 )
-
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the embedded PostgreSQL is tried on Linux only"
-)
-
-_TABLES = (
-    "create schema s1",
-    'create schema "s""2"',
-    "create table s1.only_here (n int)",
-    "insert into s1.only_here values (11)",
-    "create table s1.twice (n int)",
-    'create table "s""2".twice (n text)',
-    'create schema "ünï"',
-    "create role plain login",
-    "create database limited",
-)
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    """Where a PostgreSQL of our own has its socket."""
-    with a_postgres(*_TABLES) as found:
-        yield found
-
 
 # -- between the preparation and the swap ----------------------------------------------
 

@@ -4,39 +4,13 @@ Also to a server that has no set_config, and that does not answer what Aurora DS
 does not. Numbers are those of the swap's catalogue of tests, part D.
 """
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dsqlproxy.session.settings import BASE_NAMES
 from tests.kit.frames import SYNC, parse, query
-from tests.kit.private import a_postgres, carried, compare, use
-
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the embedded PostgreSQL is tried on Linux only"
-)
-
-_TABLES = (
-    "create schema s1",
-    'create schema "s""2"',
-    "create table s1.only_here (n int)",
-    "insert into s1.only_here values (11)",
-    "create table s1.twice (n int)",
-    'create table "s""2".twice (n text)',
-    'create schema "ünï"',
-    "create role plain login",
-    "create database limited",
-)
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    """Where a PostgreSQL of our own has its socket."""
-    with a_postgres(*_TABLES) as found:
-        yield found
-
+from tests.kit.private import carried, compare, use
 
 VALUES: dict[str, list[str]] = {
     "application_name": ["it's", "", 'a"b', "back\\slash"],

@@ -16,21 +16,11 @@ from tests.kit.swap_faults import OLD, STEPS, carried_session
 from tests.kit.swapping import SWAPPED, Swapping, swapping
 from tests.kit.tamper_plans import Delay, How, Stall, before
 from tests.kit.virtual_clocks import VirtualClocks
-from tests.kit.wire_client import WireClient, letters, values
+from tests.kit.wire_client import letters, values
+from tests.swaps.clocked import clocked_session, notice_idleness, wake
 
 MINUTE, HOUR = 60.0, 3600.0
 USUAL = replace(SwapWindow.of(HOUR, jitter=0.5), settle_seconds=0.001)
-
-
-def notice_idleness(proxy: Swapping) -> None:
-    """Let the watch see that nobody has said anything since its last look."""
-    proxy.services.watch.look()
-    proxy.services.watch.look()
-
-
-def wake(proxy: Swapping) -> None:
-    """Let the keeper look at the clock, as a timer would that time had passed for."""
-    proxy.keeper()._wake.set()
 
 
 def queries(proxy: Swapping, number: int) -> int:
@@ -47,11 +37,7 @@ async def test_81_after_a_sleep_the_first_statement_goes_to_a_new_upstream(
     # it, with `pause` only the wall clock (a virtual machine that its host stopped).
     # Let `Reading.seconds_since` believe the monotonic clock alone, and the statement
     # is written to an upstream that is two hours old.
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         await client.ask(query("select 1"))
         clocks.pass_time(10 * MINUTE)
         notice_idleness(proxy)
@@ -68,11 +54,7 @@ async def test_81_after_a_sleep_the_first_statement_goes_to_a_new_upstream(
 async def test_81_a_dead_connection_of_before_the_sleep_harms_nobody(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         notice_idleness(proxy)
         proxy.tamper.plan(before(">"), Stall(), connection=1)
         clocks.suspend(2 * HOUR)
@@ -85,11 +67,7 @@ async def test_81_a_dead_connection_of_before_the_sleep_harms_nobody(
 async def test_81_a_short_sleep_costs_a_question_and_nothing_else(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         was = await client.process_id()
         notice_idleness(proxy)
         clocks.suspend(10 * MINUTE)
@@ -102,11 +80,7 @@ async def test_81_a_short_sleep_costs_a_question_and_nothing_else(
 async def test_82_a_wall_clock_that_is_set_back_makes_nothing_younger(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         was = await client.process_id()
         clocks.set_wall(-HOUR)
         clocks.pass_time(47 * MINUTE)
@@ -124,11 +98,7 @@ async def test_82_a_wall_clock_that_is_set_forward_costs_a_new_upstream(
     postgres: EmbeddedPostgres,
 ) -> None:
     # Whether the machine slept or somebody set its clock, nobody can tell.
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         was = await client.process_id()
         clocks.set_wall(+HOUR)
         proxy.services.watch.look()
@@ -145,11 +115,7 @@ async def test_82_a_wall_clock_that_is_set_forward_costs_a_new_upstream(
 async def test_82_a_transaction_survives_a_clock_that_is_set(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         await client.ask(query("begin"))
         notice_idleness(proxy)
         clocks.set_wall(10 * MINUTE)
@@ -169,11 +135,7 @@ async def test_84_a_cluster_that_closes_early_is_replaced_in_silence(
 ) -> None:
     # 30 s before the hour: the session had not been moved, since it was in a
     # transaction until now.
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         was = await client.process_id()
         clocks.pass_time(47 * MINUTE)
         proxy.tamper.kill(1, how)
@@ -186,11 +148,7 @@ async def test_84_a_cluster_that_closes_early_is_replaced_in_silence(
 async def test_84_a_cluster_that_closes_late_is_not_waited_for(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         was = await client.process_id()
         clocks.pass_time(61 * MINUTE)
         wake(proxy)
@@ -281,11 +239,7 @@ async def test_84_an_upstream_beyond_its_limit_is_not_written_to(
 ) -> None:
     # Nobody doubts the clocks, and the session was at work a moment ago; but the
     # cluster may close at any moment. The look at DEAD in `Keeper.first_message`.
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         clocks.pass_time(59.4 * MINUTE)
         proxy.services.watch.look()
         await client.ask(SYNC)
@@ -301,11 +255,7 @@ async def test_83_timers_that_stood_still_are_woken_by_the_watch(
     postgres: EmbeddedPostgres,
 ) -> None:
     # The keeper sleeps by a clock that did not count the night.
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, window=USUAL, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres, window=USUAL) as (clocks, proxy, client):
         was = await client.process_id()
         clocks.suspend(51 * MINUTE)
         proxy.services.watch.look()

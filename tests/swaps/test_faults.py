@@ -28,8 +28,8 @@ from tests.kit.swap_faults import (
 )
 from tests.kit.swapping import DEFERRED, STORM, Swapping, swapping
 from tests.kit.tamper_plans import Error, Fatal, Moment, before, on_login
-from tests.kit.virtual_clocks import VirtualClocks
 from tests.kit.wire_client import WireClient, letters
+from tests.swaps.clocked import clocked_session
 
 _STALLS = ("stall", "part of a frame, then silence")
 _NO_VALUE = ("a wrong value", "too few values")
@@ -183,11 +183,7 @@ async def test_a_login_that_is_refused_for_a_while_is_tried_again(
 async def test_70_access_that_was_revoked_ends_a_session_when_it_is_quiet_at_the_limit(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         said = "unable to accept connection, access denied"
         proxy.tamper.plan(on_login(), Fatal("08006", said), every=True)
         assert letters(await client.ask(query("begin"))) == "CZ"

@@ -28,6 +28,7 @@ from tests.kit.swapping import CALM, DEFERRED, STORM, SWAPPED, Swapping, swappin
 from tests.kit.tamper_plans import Fatal, on_login
 from tests.kit.virtual_clocks import VirtualClocks
 from tests.kit.wire_client import WireClient, letters, values
+from tests.swaps.clocked import clocked_session, wake
 
 LIMITED = replace(
     STORM, insist_seconds=100.0, last_start_seconds=500.0, dead_seconds=600.0
@@ -38,7 +39,7 @@ NO_LOGIN = Fatal("53300", "Unable to accept connection, too many open connection
 def let_time_pass(proxy: Swapping, clocks: VirtualClocks, seconds: float) -> None:
     """Move the clocks, and have the keeper look at them as a timer would."""
     clocks.pass_time(seconds)
-    proxy.keeper()._wake.set()
+    wake(proxy)
 
 
 def near_the_limit(proxy: Swapping) -> None:
@@ -72,12 +73,8 @@ PINS = {
 async def test_a_pinned_session_ends_at_the_limit_with_the_reason(
     postgres: EmbeddedPostgres, pin: str
 ) -> None:
-    clocks = VirtualClocks()
     statements, sentence = PINS[pin]
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         for statement in statements:
             await client.ask(query(statement))
         near_the_limit(proxy)
@@ -97,11 +94,7 @@ async def test_a_pinned_session_ends_at_the_limit_with_the_reason(
 async def test_a_pinned_session_in_a_transaction_is_left_to_the_cluster(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         await client.ask(query("listen news"))
         await client.ask(query("begin"))
         near_the_limit(proxy)
@@ -118,11 +111,7 @@ async def test_a_pinned_session_in_a_transaction_is_left_to_the_cluster(
 async def test_a_pin_that_is_gone_in_time_ends_nothing(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (_clocks, proxy, client):
         await client.ask(query("select pg_advisory_lock(2)"))
         near_the_limit(proxy)
         await proxy.until(DEFERRED, 2)
@@ -138,11 +127,7 @@ async def test_41_no_transaction_begins_on_an_upstream_that_may_not_see_its_end(
     postgres: EmbeddedPostgres, why: str, held: str
 ) -> None:
     # Take the `insist` out of `Keeper._swap`, and the last BEGIN is answered.
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         if why == "a pin":
             await client.ask(query("listen news"))
         else:
@@ -173,15 +158,11 @@ async def test_41_no_transaction_begins_on_an_upstream_that_may_not_see_its_end(
 async def test_41_a_clock_that_is_set_back_lets_a_held_session_go_on(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         await client.ask(query("listen news"))
         proxy.swap_soon(window=replace(LIMITED, warm_seconds=50.0))
         clocks.set_wall(550)
-        proxy.keeper()._wake.set()
+        wake(proxy)
         relay = proxy.kept().relay
         await until(lambda: relay.state is RelayState.PAUSED)
         clocks.set_wall(-550)
@@ -255,11 +236,7 @@ async def test_39_a_copy_in_that_crosses_the_insisting_instant_is_whole(
 async def test_40_a_long_query_that_crosses_all_instants_is_answered(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         (session,) = proxy.sessions
         relay = proxy.kept(session).relay
         async with WireClient.session(proxy.where) as other:

@@ -26,16 +26,10 @@ from tests.kit.tamper_plans import (
     after,
     before,
 )
-from tests.kit.virtual_clocks import VirtualClocks
 from tests.kit.wire_client import WireClient, letters, values
+from tests.swaps.clocked import clocked_session, notice_idleness
 
 HOWS = pytest.mark.parametrize("how", How)
-
-
-def notice_idleness(proxy: Swapping) -> None:
-    """Let the watch see that nobody has said anything since its last look."""
-    proxy.services.watch.look()
-    proxy.services.watch.look()
 
 
 # -- 75: at the same moment ----------------------------------------------------------
@@ -262,11 +256,7 @@ async def test_80_a_silent_upstream_of_an_idle_session_is_replaced(
     # The connection is forgotten by what lies between; nobody says so. Without the ping
     # the statement would be written into it, and its outcome unknown.
     monkeypatch.setattr("dsqlproxy.session.snapshot.PING_SECONDS", 0.1)
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         was = await client.process_id()
         notice_idleness(proxy)
         plan = proxy.tamper.plan(after(">S"), Stall(), connection=1)
@@ -286,11 +276,7 @@ async def test_80_a_silent_upstream_of_an_idle_session_is_replaced(
 async def test_80_a_ping_that_is_answered_changes_nothing(
     postgres: EmbeddedPostgres,
 ) -> None:
-    clocks = VirtualClocks()
-    async with (
-        swapping(postgres, clocks=clocks.clocks) as proxy,
-        WireClient.session(proxy.where) as client,
-    ):
+    async with clocked_session(postgres) as (clocks, proxy, client):
         was = await client.process_id()
         notice_idleness(proxy)
         clocks.suspend(400)
