@@ -14,20 +14,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dsqlproxy import __version__
+from dsqlproxy.aws.credentials import Identity, StaticCredentials
+from dsqlproxy.aws.tokens import TokenSource
 from dsqlproxy.channel.channel import Channel
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.config import Config, ListenerConfig, TcpAddress, UnixAddress
-from dsqlproxy.config.model import ClientCertificate
+from dsqlproxy.config.client_tls import ClientCertificate
 from dsqlproxy.drain import Drain, Shutdown
-from dsqlproxy.errors import DsqlProxyError, TokenError
+from dsqlproxy.errors import DsqlProxyError
 from dsqlproxy.listen.cancel import CancelKeys
 from dsqlproxy.listen.client_tls import context_from_files, self_signed_context
 from dsqlproxy.listen.listener import Listener
 from dsqlproxy.ops.admin import AdminServer
 from dsqlproxy.ops.health import Health
 from dsqlproxy.ops.log import EventLog
-from dsqlproxy.ops.metrics import Metrics, TokenOutcome
+from dsqlproxy.ops.metrics import Metrics
 from dsqlproxy.ops.sessions import OpenSessions
+from dsqlproxy.ops.signing import CredentialLog, MeteredTokens
 from dsqlproxy.session.lifetime import Backoff, SwapWindow
 from dsqlproxy.session.pins import PinReason
 from dsqlproxy.session.reasons import CloseReason
@@ -37,12 +40,6 @@ from dsqlproxy.session.statements import Budget
 from dsqlproxy.session.watch import Watch
 from dsqlproxy.upstream.connector import Connector, Target
 from dsqlproxy.upstream.limiter import LoginLimiter
-from dsqlproxy.upstream.tokens import (
-    SigningRequest,
-    StaticCredentials,
-    Token,
-    TokenSource,
-)
 
 MAX_WAITING = 2000
 """Connections that have no session (yet, or no more), on all listeners together.
@@ -85,30 +82,6 @@ class Started:
         return {"pid": os.getpid(), "listeners": listeners, "admin": admin}
 
 
-class _MeteredTokens:
-    """A token source that counts; the cluster's side does not know the counters."""
-
-    def __init__(self, source: TokenSource, *, metrics: Metrics, log: EventLog) -> None:
-        self._source = source
-        self._metrics = metrics
-        self._log = log
-
-    async def sign(self, request: SigningRequest) -> Token:
-        """Sign and count."""
-        try:
-            token = await self._source.sign(request)
-        except TokenError:
-            self._metrics.token_signed(TokenOutcome.FAILED)
-            raise
-        self._metrics.token_signed(TokenOutcome.SIGNED)
-        self._log.debug("token signed", role=request.role, region=request.region)
-        return token
-
-    def forget(self) -> None:
-        """Look for the credentials anew next time."""
-        self._source.forget()
-
-
 class Proxy:
     """Everything that one configuration describes.
 
@@ -148,19 +121,25 @@ class Proxy:
             open_traffic=self._open_sessions.traffic,
         )
         self._cancel_keys: CancelKeys[Session] = CancelKeys(secrets.token_bytes)
-        self._tokens = {
-            profile: TokenSource(profile=profile, credentials=credentials)
-            for profile in {listener.profile for listener in config.listeners}
-        }
+        self._given = credentials
+        self._tokens: dict[Identity, TokenSource] = {}
+        for listener in config.listeners:
+            identity = self._identity(listener)
+            if identity not in self._tokens:
+                self._tokens[identity] = TokenSource(
+                    identity,
+                    region=listener.endpoint.region,
+                    clocks=clocks,
+                    events=CredentialLog(log),
+                )
         self._services = {
             listener.name: self._build_services(listener)
             for listener in config.listeners
         }
 
     def _build_services(self, listener: ListenerConfig) -> Services:
-        tokens = _MeteredTokens(
-            self._tokens[listener.profile], metrics=self._metrics, log=self._log
-        )
+        source = self._tokens[self._identity(listener)]
+        tokens = MeteredTokens(source, metrics=self._metrics, log=self._log)
         connector = Connector(
             Target.from_listener(listener),
             tokens,
@@ -171,6 +150,7 @@ class Proxy:
         return Services(
             config=listener,
             connector=connector,
+            credentials=source,
             cancel_keys=self._cancel_keys,
             open_sessions=self._open_sessions,
             admitted=set(),
@@ -188,18 +168,19 @@ class Proxy:
         )
 
     def _limiter(self, listener: ListenerConfig) -> LoginLimiter:
-        """Give the limiter of a listener's cluster; the lowest rate asked for counts.
+        """Give the limiter of a listener's cluster; the least that is asked for counts.
 
         All listeners of a cluster share it, since the cluster counts them together.
         """
         host = listener.endpoint.host
         if host not in self._limiters:
-            rates = (
-                each.max_connect_rate
-                for each in self._config.listeners
-                if each.endpoint.host == host
+            sharing = [
+                each for each in self._config.listeners if each.endpoint.host == host
+            ]
+            self._limiters[host] = LoginLimiter(
+                min(each.max_connect_rate for each in sharing),
+                min(each.max_connect_burst for each in sharing),
             )
-            self._limiters[host] = LoginLimiter(min(rates))
         return self._limiters[host]
 
     def _connect_queues(self) -> Iterator[tuple[str, int]]:
@@ -260,8 +241,8 @@ class Proxy:
         for listener in listeners:
             await listener.start()
         on_listening()
-        for profile, region in self._identities():
-            self._tasks.add(group.create_task(self._tokens[profile].prewarm(region)))
+        for source in self._tokens.values():
+            self._tasks.add(group.create_task(source.keep()))
         self._tasks.add(group.create_task(self._watch.run()))
         await shutdown.begun.wait()
         self._health.note_draining(shutdown.reason)
@@ -296,8 +277,8 @@ class Proxy:
             clock=self._clocks.monotonic,
         )
 
-    def _identities(self) -> set[tuple[str | None, str]]:
-        return {(each.profile, each.endpoint.region) for each in self._config.listeners}
+    def _identity(self, listener: ListenerConfig) -> Identity:
+        return Identity(listener.profile, listener.assume_role, self._given)
 
     def _accept(self, channel: Channel, services: Services) -> None:
         """Begin a session; called by the event loop for each connection."""

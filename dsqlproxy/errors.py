@@ -107,9 +107,19 @@ class UpstreamRejected(DsqlProxyError):
 
 
 class TokenError(DsqlProxyError):
-    """No credentials, or signing a token failed."""
+    """No credentials, or signing a token failed.
+
+    ``may_pass``: whether a change outside of the proxy (a login, a file, the network)
+    can mend it, so that a client may wait for it.
+    """
 
     sqlstate = "28000"
+
+    def __init__(
+        self, message: str, *, detail: str = "", hint: str = "", may_pass: bool = True
+    ) -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.may_pass = may_pass
 
 
 class RoleNotAllowed(DsqlProxyError):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import ssl
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +30,8 @@ _TURNS_TO_CLOSE = 200
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_loops: run under asyncio and under uvloop")
+    # Programs inherit what is ignored: under nohup, none would end by SIGHUP.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_asyncio_loop_factories(

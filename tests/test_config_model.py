@@ -6,10 +6,9 @@ import trustme
 from pydantic import ValidationError
 
 from dsqlproxy.config.addresses import TcpAddress
+from dsqlproxy.config.client_tls import FORM_TAGS, ClientCertificate
 from dsqlproxy.config.model import (
-    FORM_TAGS,
     AdminConfig,
-    ClientCertificate,
     Config,
     ListenerConfig,
     LogConfig,
@@ -37,6 +36,7 @@ def test_a_listener_needs_nothing_but_a_cluster() -> None:
         "cluster": CLUSTER,
         "region": None,
         "profile": None,
+        "assume_role": None,
         "role": None,
         "roles": None,
         "token_lifetime": 60,
@@ -52,6 +52,8 @@ def test_a_listener_needs_nothing_but_a_cluster() -> None:
         "connect_timeout": 10.0,
         "max_sessions": 1000,
         "max_connect_rate": 100.0,
+        "max_connect_burst": 1000.0,
+        "hold_timeout": 10.0,
         "client_tls": "off",
         "client_auth": "trust",
         "allow_remote_trust": False,
@@ -81,8 +83,6 @@ def test_sections_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("assume_role", "arn:aws:iam::123456789012:role/x"),
-        ("hold_timeout", "10s"),
         ("spares", 1),
         ("users_file", "x"),
     ],

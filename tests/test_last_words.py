@@ -16,17 +16,15 @@ from dsqlproxy.errors import (
 )
 from dsqlproxy.pgproto.framing import FrameReader
 from dsqlproxy.pgproto.messages import ErrorResponse
-from dsqlproxy.session.last_words import (
-    dropped_parameters,
-    internal_error,
-    last_words,
-    message_too_large,
-    shutting_down,
-    sqlstate_of,
-    upstream_lost,
-)
+from dsqlproxy.session.last_words import dropped_parameters, last_words, upstream_lost
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.tracker import Tracker
+from dsqlproxy.situations.sessions import (
+    internal_error,
+    message_too_large,
+    shutting_down,
+    statement_too_large,
+)
 from tests.kit.frames import follow
 
 ERRORS = [
@@ -54,7 +52,15 @@ def test_an_error_of_ours_is_a_fatal_with_its_sqlstate(
     assert words == ErrorResponse.build(
         "FATAL", sqlstate, error.message, detail="why", hint="what to do"
     )
-    assert sqlstate_of(error) == sqlstate
+    assert last_words(error).sqlstate == sqlstate
+
+
+def test_a_session_that_goes_on_is_told_of_an_error() -> None:
+    words = last_words(ProtocolError("bad"), severity="ERROR")
+    assert words.severity == "ERROR"
+    error = last_words(statement_too_large(11_000_000), severity="ERROR")
+    assert error.severity == "ERROR"
+    assert "11,000,000 bytes" in error.detail
 
 
 def test_detail_and_hint_that_are_empty_are_not_sent() -> None:
@@ -77,7 +83,7 @@ def test_what_the_cluster_sent_is_passed_on_as_it_is() -> None:
     )
     words = last_words(error)
     assert words.fields == (*SENT, ("D", "theirs"), ("H", "theirs too"), ("Z", "new"))
-    assert sqlstate_of(error) == "08006"
+    assert last_words(error).sqlstate == "08006"
 
 
 def test_what_the_cluster_left_empty_is_filled() -> None:
@@ -153,7 +159,7 @@ def test_a_shutdown_is_in_postgresql_s_words() -> None:
 
 def test_a_bug_of_ours_names_the_session_to_look_for() -> None:
     error = internal_error("5f3a")
-    assert sqlstate_of(error) == "XX000"
+    assert last_words(error).sqlstate == "XX000"
     assert "5f3a" in error.detail
 
 

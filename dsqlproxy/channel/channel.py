@@ -65,9 +65,9 @@ class Channel(asyncio.Protocol):
         return self._tls is not None
 
     @property
-    def tls_version(self) -> str | None:
-        """The TLS version, None for a plain connection."""
-        return self._tls.version if self._tls else None
+    def tls(self) -> TlsPipe | None:
+        """What encrypts, for who wants to know how; None for a plain connection."""
+        return self._tls
 
     @property
     def alpn(self) -> str | None:
@@ -253,18 +253,20 @@ class Channel(asyncio.Protocol):
             raise
 
     async def linger(self, seconds: float) -> None:
-        """End writing, then throw away what the peer still sends, until it ends.
+        """Throw away what the peer still sends, and end writing when it pauses.
 
         For last words to a peer that may be sending: closing a socket with unread
-        bytes in it makes a reset, which can overtake the words.
+        bytes in it makes a reset, which can overtake the words; and libpq that finds
+        our end before it has sent everything does not look at the words before it.
         """
         ended = asyncio.Event()
-        self._sink = Discard()
+        self._sink = discard = Discard()
         self._empty_mailbox()
-        self.end_writing()
         self.when_ended(ended.set)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
+                await discard.wait_for_pause(ended)
+                self.end_writing()
                 await ended.wait()
         await self.close_within(seconds)
 

@@ -1,5 +1,7 @@
 """Who takes the bytes of a channel once a relay has begun."""
 
+import asyncio
+import contextlib
 from typing import Protocol
 
 
@@ -22,11 +24,28 @@ class Sink(Protocol):
         """Learn that what waited has been sent."""
 
 
+PAUSE_SECONDS = 0.1
+"""A peer that has sent nothing for so long waits for an answer."""
+
+
 class Discard:
     """The sink of a connection to which nobody listens any more."""
 
+    def __init__(self) -> None:
+        self._has_received = False
+
+    async def wait_for_pause(self, ended: asyncio.Event) -> None:
+        """Return when the peer sends no more for a moment, or for good."""
+        self._has_received = True
+        while self._has_received and not ended.is_set():
+            self._has_received = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await ended.wait()
+
     def received(self, data: bytes) -> None:
         """Throw it away."""
+        self._has_received = bool(data)
 
     def ended(self) -> None:
         """Nothing to do."""

@@ -8,6 +8,8 @@ OpenSSL does the same work here, through two `ssl.MemoryBIO`, for either side.
 
 import contextlib
 import ssl
+from collections.abc import Mapping
+from typing import Any
 
 RECORD_BYTES = 16_384
 """The largest TLS record (RFC 8446, 5.1): one read never gives more."""
@@ -51,6 +53,11 @@ class TlsPipe:
     def alpn(self) -> str | None:
         """The application protocol agreed on; None where the peer chose none."""
         return self._object.selected_alpn_protocol()
+
+    @property
+    def peer_certificate(self) -> Mapping[str, Any]:
+        """What `ssl.SSLObject.getpeercert` says: empty if it was not verified."""
+        return self._object.getpeercert() or {}
 
     def handshake(self, ciphertext: bytes = b"") -> bool:
         """Take a step; True when done. Send `take_output` after each, even a failed."""

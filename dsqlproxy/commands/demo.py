@@ -108,8 +108,8 @@ async def _demonstrate(
     except ImportError as error:
         raise packages_missing(error) from None
     from dsqlproxy.app import Proxy  # noqa: PLC0415
+    from dsqlproxy.aws.credentials import StaticCredentials  # noqa: PLC0415
     from dsqlproxy.drain import Shutdown  # noqa: PLC0415
-    from dsqlproxy.upstream.tokens import StaticCredentials  # noqa: PLC0415
 
     shutdown = Shutdown()
     with forward_signals(shutdown), ready_file(args.ready_file) as write:
@@ -123,10 +123,10 @@ async def _demonstrate(
                 _config_for(emulator, args.listen, args.session_limit),
                 log=log,
                 clocks=system_clocks(),
-                credentials=StaticCredentials(
+                credentials=StaticCredentials.of(
                     emulator.credentials.access_key_id,
                     emulator.credentials.secret_access_key,
-                    emulator.credentials.session_token or "",
+                    emulator.credentials.session_token,
                 ),
             )
 

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if sessions:
         sys.stdout.writelines(f"{line}\n" for line in table(sessions))
         print()
-    for line in failed_logins(readiness):
+    for line in (*failed_logins(readiness), *held_clients(sessions)):
         print(line)
     print(f"{address}: {summary(readiness, sessions)}")
     return 0
@@ -100,6 +100,13 @@ def failed_logins(readiness: Answer) -> list[str]:
         for name, facts in listeners.items()
         if isinstance(facts, dict) and facts.get("last_login") == "failed"
     ]
+
+
+def held_clients(sessions: Iterable[Mapping[str, object]]) -> list[str]:
+    """Say how many clients are held at their login for each reason."""
+    reasons = Counter(str(session.get("held_for") or "") for session in sessions)
+    del reasons[""]
+    return [f"{count} held: {visible(why)}" for why, count in reasons.most_common()]
 
 
 def age_text(seconds: object) -> str:

@@ -4,12 +4,13 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dsqlproxy.commands import options
+from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.dsql import ADMIN_ROLE
 from dsqlproxy.errors import ConfigError, TokenError
 
 if TYPE_CHECKING:
+    from dsqlproxy.aws.tokens import SigningRequest, Token
     from dsqlproxy.config import Config, ListenerConfig
-    from dsqlproxy.upstream.tokens import SigningRequest, Token
 
 HELP = """\
 Sign one IAM token for a cluster and print it on standard output, nothing else.
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     listener = choose_listener(options.load(args).config, args.listener)
     request = signing_request(listener, args.role)
-    token = asyncio.run(_sign(listener.profile, request))
+    token = asyncio.run(_sign(listener, request))
     print(token.reveal())
     return 0
 
@@ -72,7 +73,7 @@ def choose_listener(config: "Config", name: str | None) -> "ListenerConfig":
 
 def signing_request(listener: "ListenerConfig", role: str | None) -> "SigningRequest":
     """Say what to sign for a listener, and for ``role`` if one is given."""
-    from dsqlproxy.upstream.tokens import SigningRequest  # noqa: PLC0415
+    from dsqlproxy.aws.tokens import SigningRequest  # noqa: PLC0415
 
     if role is not None and not role:
         raise ConfigError(["--role: is empty; accepted: the name of a role"])
@@ -87,17 +88,24 @@ def signing_request(listener: "ListenerConfig", role: str | None) -> "SigningReq
 
 def _without_proxy(error: TokenError) -> TokenError:
     """Give the same error with a hint for somebody who runs a command."""
-    from dsqlproxy.upstream.credential_errors import AFTERWARDS  # noqa: PLC0415
+    from dsqlproxy.situations.credentials import AFTERWARDS  # noqa: PLC0415
 
     hint = error.hint.removesuffix(AFTERWARDS).rstrip()
     hint = hint.replace("`profile`", "`--profile`")
-    return TokenError(error.message, detail=error.detail, hint=hint)
+    return TokenError(
+        error.message, detail=error.detail, hint=hint, may_pass=error.may_pass
+    )
 
 
-async def _sign(profile: str | None, request: "SigningRequest") -> "Token":
-    from dsqlproxy.upstream.tokens import TokenSource  # noqa: PLC0415
+async def _sign(listener: "ListenerConfig", request: "SigningRequest") -> "Token":
+    from dsqlproxy.aws.credentials import Identity  # noqa: PLC0415
+    from dsqlproxy.aws.tokens import TokenSource  # noqa: PLC0415
 
-    source = TokenSource(profile=profile)
+    source = TokenSource(
+        Identity(listener.profile, listener.assume_role),
+        region=request.region,
+        clocks=system_clocks(),
+    )
     try:
         return await source.sign(request)
     except TokenError as error:

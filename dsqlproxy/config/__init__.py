@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from dsqlproxy.config.addresses import Address, TcpAddress, UnixAddress
+    from dsqlproxy.config.assume_role import AssumedRole
+    from dsqlproxy.config.client_tls import ClientCertificate
     from dsqlproxy.config.durations import parse_duration
     from dsqlproxy.config.load import LoadedConfig, json_schema, load_config
     from dsqlproxy.config.model import (
         AdminConfig,
-        ClientCertificate,
         Config,
         ListenerConfig,
         LogConfig,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "AdminConfig",
+    "AssumedRole",
     "ClientCertificate",
     "Config",
     "ListenerConfig",
@@ -43,7 +45,8 @@ __all__ = [
 _ROOMS: Final = {
     "Address": "addresses",
     "AdminConfig": "model",
-    "ClientCertificate": "model",
+    "AssumedRole": "assume_role",
+    "ClientCertificate": "client_tls",
     "Config": "model",
     "ListenerConfig": "model",
     "LoadedConfig": "load",

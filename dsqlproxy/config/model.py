@@ -9,27 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
     PlainValidator,
-    Tag,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from dsqlproxy.config.addresses import Address, TcpAddress
-from dsqlproxy.config.certificates import (
-    check_key_pair,
-    check_self_signing,
-    parse_authorities,
-)
-from dsqlproxy.config.refusal import did_you_mean, refused
+from dsqlproxy.config.assume_role import AssumeRole
+from dsqlproxy.config.certificates import parse_authorities
+from dsqlproxy.config.client_tls import ClientTls
+from dsqlproxy.config.refusal import refused
+from dsqlproxy.config.section import Section
 from dsqlproxy.config.values import (
     AdminListenAddress,
     Count,
@@ -39,7 +33,6 @@ from dsqlproxy.config.values import (
     Identifier,
     ListenAddress,
     Rate,
-    ReadableFile,
     Region,
     Roles,
     SessionLimit,
@@ -99,65 +92,6 @@ def _conflict(message: str, *, sibling: str) -> PydanticCustomError:
     )
 
 
-class Section(BaseModel):
-    """What every section has in common: frozen, and no key that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClientCertificate(Section):
-    """A certificate of our own that clients are shown."""
-
-    cert_file: ReadableFile = Field(
-        description="PEM file of the certificate, followed by its chain."
-    )
-    key_file: ReadableFile = Field(
-        description="PEM file of the private key, without a passphrase."
-    )
-
-    @model_validator(mode="after")
-    def _fits_its_key(self) -> "ClientCertificate":
-        check_key_pair(self.cert_file, self.key_file)
-        return self
-
-
-# Pydantic puts the tag of the form that was tried into the path of a problem; by
-# these names it is recognised there and left out.
-FORM_TAGS = frozenset({"<files>", "<word>"})
-
-
-def _client_tls_form(value: object) -> str:
-    return "<files>" if isinstance(value, dict | ClientCertificate) else "<word>"
-
-
-def _client_tls_word(value: object) -> str:
-    if value is False or value == "off":
-        return "off"
-    if value == "auto":
-        check_self_signing()
-        return "auto"
-    # The file says on or yes where YAML, and so the message, says true.
-    how_read = "(as YAML reads on and yes) " if value is True else ""
-    raise refused(
-        value,
-        f"{how_read}is not a choice",
-        accepted="off, auto, or a mapping of cert_file and key_file"
-        + did_you_mean(value, ("off", "auto")),
-    )
-
-
-ClientTls = Annotated[
-    Annotated[
-        Literal["off", "auto"],
-        BeforeValidator(_client_tls_word),
-        WithJsonSchema({"enum": ["off", "auto", False]}),
-        Tag("<word>"),
-    ]
-    | Annotated[ClientCertificate, Tag("<files>")],
-    Discriminator(_client_tls_form),
-]
-
-
 class ListenerConfig(Section):
     """One address that clients connect to, and the cluster behind it."""
 
@@ -189,6 +123,11 @@ class ListenerConfig(Section):
     )
     profile: Text | None = _key(
         None, "AWS profile to sign with. Default: the usual AWS credential chain."
+    )
+    assume_role: AssumeRole | None = _key(
+        None,
+        "Role to assume with those credentials: its ARN, or a mapping of role_arn, "
+        "session_name and external_id.",
     )
     role: Identifier | None = _key(
         None, "Every session uses this role, whatever user the client names."
@@ -242,11 +181,20 @@ class ListenerConfig(Section):
     connect_timeout: TimeLimit = _key(
         10.0, "Time limit for reaching and logging in to the cluster.", shown="10s"
     )
+    hold_timeout: Duration = _key(
+        10.0,
+        "How long a client waits for credentials, a waking cluster or its turn to log "
+        "in before it gets an error; 0 for not at all.",
+        shown="10s",
+    )
     max_sessions: Count = _key(1000, "Most sessions at a time on this listener.")
     max_connect_rate: Rate = _key(
         100.0,
-        "Most logins per second, 1 to 100000, after a burst of 1000; listeners of one "
-        "cluster share it.",
+        "Most logins per second, 1 to 100000, after a burst; listeners of one cluster "
+        "share it.",
+    )
+    max_connect_burst: Rate = _key(
+        1000.0, "Most logins at once, before max_connect_rate counts."
     )
     client_tls: ClientTls = _key(
         "off",

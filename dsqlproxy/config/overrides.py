@@ -153,6 +153,7 @@ def _as_list(text: str) -> object:
 # What fails here stays text, and validation says what is accepted.
 _FROM_TEXT: Final[Mapping[str, Callable[[str], object]]] = {
     "allow_remote_trust": _as_boolean,
+    "max_connect_burst": _as_number,
     "max_connect_rate": _as_number,
     "max_sessions": _as_integer,
     "roles": _as_list,

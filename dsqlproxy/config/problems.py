@@ -7,11 +7,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dsqlproxy.config.addresses import Address, TcpAddress, parse_listen
+from dsqlproxy.config.assume_role import AssumedRole
+from dsqlproxy.config.client_tls import FORM_TAGS, ClientCertificate
 from dsqlproxy.config.model import (
     DEFAULT_LISTEN,
-    FORM_TAGS,
     AdminConfig,
-    ClientCertificate,
     Config,
     ListenerConfig,
     LogConfig,
@@ -22,6 +22,7 @@ _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): Config,
     ("listeners",): ListenerConfig,
     ("listeners", "client_tls"): ClientCertificate,
+    ("listeners", "assume_role"): AssumedRole,
     ("admin",): AdminConfig,
     ("log",): LogConfig,
 }

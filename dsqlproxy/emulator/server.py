@@ -95,6 +95,7 @@ class Emulator:
         )
         self.principal_arn = PRINCIPAL_ARN
         self.credentials = _new_credentials(config, random)
+        self._keys = {self.credentials.access_key_id: self.credentials}
         self.host = config.host
         self.port = config.port
 
@@ -140,6 +141,22 @@ class Emulator:
     def open_sessions(self) -> int:
         """How many sessions are logged in."""
         return len(self._shared.sessions)
+
+    # -- whose tokens it takes -----------------------------------------------------
+
+    def trust(self, key: AccessKey) -> None:
+        """Take the tokens of one more key from now on, or of a renewed one.
+
+        Its principal is what ``AWS IAM GRANT`` names. May be called from any thread.
+        """
+        self._keys[key.access_key_id] = key
+
+    def distrust(self, access_key_id: str) -> None:
+        """Refuse the tokens of a key from now on, as when it is deleted or expires.
+
+        Sessions that are open stay: a cluster looks at a token once, at the login.
+        """
+        self._keys.pop(access_key_id, None)
 
     # -- faults --------------------------------------------------------------------
 
@@ -207,7 +224,6 @@ class Emulator:
         for word in config.faults:
             faults.add(word)
         hosts = frozenset({self.cluster, self.private_link_name})
-        key = self.credentials
         rules = rulebook.open_rulebook(faults.sql) if config.has_rules else None
         embedded = self._backend.user is None
         return Shared(
@@ -215,7 +231,7 @@ class Emulator:
             hosts=hosts,
             cluster_arn=f"arn:aws:dsql:{self.region}:{ACCOUNT}:cluster/"
             f"{self.cluster_id}",
-            verifier=TokenVerifier(hosts, self.region, {key.access_key_id: key}),
+            verifier=TokenVerifier(hosts, self.region, self._keys),
             backend=self._backend,
             # The embedded server trusts its socket, and a cluster gives nobody its
             # superuser. Whoever gives a user for the backend has chosen it.

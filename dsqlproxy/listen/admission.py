@@ -14,6 +14,7 @@ from dsqlproxy.listen.handshake import (
 )
 from dsqlproxy.pgproto.messages import NegotiateProtocolVersion
 from dsqlproxy.pgproto.startup import PROTOCOL_3_2, CancelRequest, StartupMessage
+from dsqlproxy.situations import startup as situations
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,7 @@ async def _begin_tls(
     try:
         await channel.start_tls(tls, server_side=True)
     except ssl.SSLError as error:
-        return Departed(
-            f"TLS with the client failed ({error.reason or 'unknown reason'})",
-            "A client that verifies must trust the listener's certificate.",
-        )
+        return Departed(*situations.tls_failed(error.reason or "unknown reason"))
     except ConnectionError:
         return Departed("the client left during the TLS handshake")
     return None

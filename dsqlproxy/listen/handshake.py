@@ -25,6 +25,7 @@ from dsqlproxy.pgproto.startup import (
     StartupMessage,
     StartupReader,
 )
+from dsqlproxy.situations import startup as situations
 
 ALPN = "postgresql"
 """The application protocol that PostgreSQL registered with IANA."""
@@ -99,8 +100,7 @@ class ClientHandshake:
         """Note that TLS stands; without SSLRequest, ALPN must have been used."""
         if not self._ssl_asked and alpn != ALPN:
             # As PostgreSQL 17 does: it keeps other protocols' clients out.
-            msg = "direct TLS without the application protocol (ALPN) postgresql"
-            raise ProtocolError(msg)
+            raise situations.no_alpn()
         self._ssl_asked = self._gss_asked = True
         self._receive = self._packet
 
@@ -116,7 +116,11 @@ class ClientHandshake:
         if unwanted is not None:
             self._receive = self._closing
             return [unwanted]
-        match packet := self._reader.feed(data):
+        try:
+            packet = self._reader.feed(data)
+        except ProtocolError as error:
+            raise situations.explained(error) from None
+        match packet:
             case None:
                 return []
             case SSLRequest():
@@ -133,17 +137,14 @@ class ClientHandshake:
     def _not_postgresql(self, data: bytes) -> Leave | None:
         """Tell a peer that speaks something else, before its bytes are a length."""
         if data[:1] == bytes((DIRECT_TLS_FIRST_BYTE,)):
-            return Leave(
-                "the client began TLS, which this listener does not offer",
-                "Set client_tls: auto, or connect with sslmode=disable or prefer.",
-            )
+            return Leave(*situations.tls_not_offered())
         if data[:4] in _HTTP_STARTS:
-            return Leave("the client speaks HTTP", "This is a PostgreSQL port.")
+            return Leave(*situations.speaks_http())
         return None
 
     def _ssl_request(self) -> list[Step]:
         if self._ssl_asked:
-            raise ProtocolError("a second SSLRequest")
+            raise situations.asked_twice("SSLRequest")
         self._ssl_asked = True
         self._refuse_early_data("SSL")
         if not self._offers_tls:
@@ -153,19 +154,14 @@ class ClientHandshake:
 
     def _gssenc_request(self) -> list[Step]:
         if self._gss_asked:
-            raise ProtocolError("a second GSSENCRequest")
+            raise situations.asked_twice("GSSENCRequest")
         self._gss_asked = True
         self._refuse_early_data("GSSAPI encryption")
         return [Reply(_DECLINED)]
 
     def _refuse_early_data(self, what: str) -> None:
         if self._reader.take_rest():
-            msg = f"received unencrypted data after {what} request"
-            raise ProtocolError(
-                msg,
-                detail="This could be either a client-software bug or evidence of an"
-                " attempted man-in-the-middle attack.",
-            )
+            raise situations.data_before_encryption(what)
 
     def _waiting_for_tls(self, _data: bytes) -> list[Step]:
         raise AssertionError("no plain bytes here because TLS is being set up")

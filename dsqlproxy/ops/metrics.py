@@ -145,6 +145,12 @@ class Metrics:
             "Sessions that have ended, by the reason.",
             ["listener", "reason"],
         )
+        self._held = gauge(
+            "dsqlproxy_sessions_held",
+            "Clients whose login waits for credentials, for a waking cluster or for "
+            "their turn.",
+            ["listener"],
+        )
         self._pinned = gauge(
             "dsqlproxy_sessions_pinned",
             "Sessions that cannot be moved to a new upstream now, by the reason.",
@@ -230,6 +236,10 @@ class Metrics:
         self._sessions.labels(listener, reason).inc()
         self._bytes.add(listener, bytes_in, bytes_out)
 
+    def held(self, listener: str, change: int) -> None:
+        """Note that so many more clients (or fewer: -1) are held at their login."""
+        self._held.labels(listener).inc(change)
+
     def pinned(self, reason: str, change: int) -> None:
         """Note that so many more sessions (or fewer: -1) are pinned for a reason."""
         self._pinned.labels(reason).inc(change)
@@ -272,6 +282,7 @@ class Metrics:
     def _create_series(self, listeners: Iterable[str], reasons: Iterable[str]) -> None:
         for listener in listeners:
             self._sessions_open.labels(listener)
+            self._held.labels(listener)
             self._connect_seconds.labels(listener)
             self._connect_queue.labels(listener)
             self._ready_seconds.labels(listener, _flag(is_set=False))

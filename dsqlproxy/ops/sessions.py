@@ -14,6 +14,8 @@ class SessionState(StrEnum):
     """What a session is doing."""
 
     LOGIN = "login"
+    HELD = "held"
+    """Its login waits for credentials, a waking cluster or its turn."""
     IDLE = "idle"
     ACTIVE = "active"
     IN_TRANSACTION = "in_transaction"
@@ -42,6 +44,8 @@ class SessionInfo:
     """Until its next upstream is opened; 0 once that is due, None before its first."""
     pin: str = ""
     """Why it cannot be moved to another upstream now; empty when it can."""
+    held_for: str = ""
+    """What its login waits for, as its client was told; empty when for nothing."""
 
 
 class ObservableSession(Protocol):

@@ -15,9 +15,10 @@ from dsqlproxy.pgproto.framing import FrameParts, FrameScanner
 from dsqlproxy.pgproto.messages import ReadyForQuery
 from dsqlproxy.pgproto.script import FRONTEND_SYMBOLS
 from dsqlproxy.session.hold import Hold
-from dsqlproxy.session.last_words import too_large
+from dsqlproxy.session.last_words import last_words
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.relay_state import HOLDING, LIVING, RelayState
+from dsqlproxy.situations.sessions import statement_too_large
 
 if TYPE_CHECKING:
     from dsqlproxy.session.relay import Relay
@@ -132,7 +133,10 @@ class ClientPump:
         if kind == FrontendType.QUERY and relay.at_swap_point:
             # ReadyForQuery at once: when the rest has come, the upstream may be in the
             # middle of a notice. The client sees it after it has sent its message.
-            relay.to_client(too_large(length).encode() + _READY)
+            error = statement_too_large(length)
+            relay.to_client(last_words(error, severity="ERROR").encode() + _READY)
+            if relay.keeper is not None:
+                relay.keeper.statement_refused(error)
             self._swallow = 1 + length
             self._is_special = True
             self.received(rest)

@@ -134,6 +134,10 @@ class Keeper:
         if self._recovery is not None:
             self._recovery.client_waits()
 
+    def statement_refused(self, error: DsqlProxyError) -> None:
+        """Learn that a statement was answered with an error of ours."""
+        self._kept.report.statement_refused(error)
+
     def look(self) -> bool:
         """Look whether the session is idle; if so, its next message is looked at."""
         self._note_pin()

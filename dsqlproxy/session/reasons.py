@@ -1,6 +1,7 @@
 """Why a session ended: the word in logs, metrics and reports."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class CloseReason(StrEnum):
@@ -17,3 +18,13 @@ class CloseReason(StrEnum):
     REFUSED = "refused"  # by the proxy: role, limit, protocol
     SHUTTING_DOWN = "shutting_down"  # the proxy ends
     INTERNAL_ERROR = "internal_error"  # a bug of ours
+
+
+ENDED_BY_US: Final = frozenset(
+    (
+        CloseReason.SHUTTING_DOWN,
+        CloseReason.SESSION_LIMIT,
+        CloseReason.MESSAGE_TOO_LARGE,
+    )
+)
+"""The upstream goes on until it is told to terminate."""

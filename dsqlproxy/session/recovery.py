@@ -18,13 +18,10 @@ from dsqlproxy.session.lifetime import Backoff
 from dsqlproxy.session.pins import NotCarriedOver, PinReason
 from dsqlproxy.session.relay_state import RelayState
 from dsqlproxy.session.replay import Replica
-from dsqlproxy.upstream.rejections import is_access_denied
+from dsqlproxy.situations.cluster import Cause, cause_of
 
 BUDGET_SECONDS = 30.0
 """How long a client waits for an upstream that was lost under it."""
-
-_OF_CLOCKS = ("signature expired", "signature not yet current")
-"""What the HINT of a cluster says that took the time for another one."""
 
 
 class Recovery:
@@ -50,7 +47,8 @@ class Recovery:
         """Replace the upstream; give the reason where that is not to be had."""
         kept = self._kept
         began_at = kept.services.clock()
-        failure: DsqlProxyError = SwapError("there was no time to try")
+        no_try = SwapError("there was no time to try")
+        failure: DsqlProxyError = no_try
         try:
             async with asyncio.timeout(None) as self._limit:
                 if kept.relay.is_client_waiting:
@@ -70,7 +68,8 @@ class Recovery:
                         kept.report.recovered(kept.services.clock() - began_at)
                         return None
         except TimeoutError:
-            pass
+            if failure is no_try and kept.services.limiter.crowded_by is not None:
+                failure = SwapError("the cluster takes no logins at the moment")
         if kept.relay.state is RelayState.PAUSED:  # else the session has ended
             kept.report.recovery_failed(failure)
         return failure
@@ -99,11 +98,12 @@ class Recovery:
         if isinstance(error, NotCarriedOver) and error.reason is not None:
             last, self._last_reason = self._last_reason, error.reason
             return last is error.reason
-        if not isinstance(error, UpstreamRejected) or not is_access_denied(error):
+        if not isinstance(error, UpstreamRejected):
             return False
-        # A clock that is wrong may be set right.
-        said = " ".join(value for _, value in error.fields).lower()
-        return not any(words in said for words in _OF_CLOCKS)
+        # A clock that is wrong may be set right, and credentials renewed.
+        cause = cause_of(error)
+        may_pass = (Cause.SIGNATURE_EXPIRED, Cause.CREDENTIALS_REFUSED)
+        return cause.is_about_the_token and cause not in may_pass
 
     async def _wait(self) -> None:
         """Wait before the next try; a client that begins to wait cuts it short."""

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from dsqlproxy.errors import DsqlProxyError
+
 
 class RelayKeeper(Protocol):
     """Who keeps a session alive; asked by its relay."""
@@ -14,3 +16,6 @@ class RelayKeeper(Protocol):
 
     def client_waits(self) -> None:
         """Learn that the client said something while there is no upstream."""
+
+    def statement_refused(self, error: DsqlProxyError) -> None:
+        """Learn that a statement was answered with an error of ours."""

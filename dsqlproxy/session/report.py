@@ -13,6 +13,7 @@ from dsqlproxy.session.last_words import last_words
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.services import Services
 from dsqlproxy.session.tracker import Tracker
+from dsqlproxy.situations.holding import Remark
 from dsqlproxy.upstream.connector import Upstream
 
 
@@ -53,6 +54,7 @@ class Report:
             client=self._client,
             code=error.sqlstate,
             message=error.message,
+            detail=error.detail,
             hint=error.hint,
         )
 
@@ -66,6 +68,22 @@ class Report:
             user=startup.get("user") or "",
             application_name=startup.get("application_name") or "",
         )
+
+    def held(self, remark: Remark, *, is_first: bool) -> None:
+        """Note that the client waits, and why; it has been told the same."""
+        if is_first:
+            self._services.metrics.held(self._listener, +1)
+        self._log.info(
+            "session held",
+            listener=self._listener,
+            reason=remark.message,
+            detail=remark.detail,
+            hint=remark.hint,
+        )
+
+    def released(self) -> None:
+        """Note that a client that was held waits no more, however that ended."""
+        self._services.metrics.held(self._listener, -1)
 
     def connected(self, upstream: Upstream, *, role: str, seconds: float) -> None:
         """Note a login that the cluster accepted."""
@@ -82,7 +100,7 @@ class Report:
     # -- one upstream after another ------------------------------------------------
 
     def not_connected(self, error: DsqlProxyError) -> None:
-        """Count a login of a living session that failed; the session goes on."""
+        """Count an attempt to log in that failed; there may be others."""
         self._services.metrics.upstream_failed(self._listener, connect_outcome(error))
 
     def swapped(self, *, age: float, pause: float) -> None:
@@ -151,7 +169,6 @@ class Report:
     def login_failed(self, error: DsqlProxyError) -> None:
         """Note a login that failed, in the words that the client gets."""
         sent = last_words(error)
-        self._services.metrics.upstream_failed(self._listener, connect_outcome(error))
         self._services.health.note_login_failure(
             self._listener, sqlstate=sent.sqlstate, message=sent.message
         )
@@ -174,12 +191,25 @@ class Report:
         """Note an error that ends a living session; ``age`` is its upstream's."""
         event = "upstream lost" if isinstance(error, ConnectionLost) else "ending"
         is_orderly = isinstance(error, ShuttingDown) and tracker.is_quiet
-        log = self._log.bind(
-            state=doing(tracker), code=error.sqlstate, age=round(age, 3)
+        (self._log.info if is_orderly else self._log.warning)(
+            event,
+            state=doing(tracker),
+            code=error.sqlstate,
+            age=round(age, 3),
+            message=error.message,
+            detail=error.detail,
+            hint=error.hint,
         )
-        if error.detail:
-            log = log.bind(detail=error.detail)
-        (log.info if is_orderly else log.warning)(event)
+
+    def statement_refused(self, error: DsqlProxyError) -> None:
+        """Note a statement that the proxy itself answered with an error."""
+        self._log.warning(
+            "statement refused",
+            code=error.sqlstate,
+            message=error.message,
+            detail=error.detail,
+            hint=error.hint,
+        )
 
     def cancelled(
         self,
@@ -197,7 +227,7 @@ class Report:
 
     def failed(self, error: Exception) -> None:
         """Note a bug of ours, with its traceback."""
-        self._log.error("session failed", exc_info=error)
+        self._log.error("session failed", code=DsqlProxyError.sqlstate, exc_info=error)
 
     def closed(
         self, reason: CloseReason, *, bytes_in: int, bytes_out: int, swaps: int

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.config import ListenerConfig
+from dsqlproxy.errors import DsqlProxyError
 from dsqlproxy.listen.cancel import CancelKeys
 from dsqlproxy.ops.health import Health
 from dsqlproxy.ops.log import EventLog
@@ -36,12 +37,24 @@ class UpstreamConnector(Protocol):
         """Cancel what a session on the cluster is doing."""
 
 
+class UpstreamCredentials(Protocol):
+    """What a session that waits for credentials asks of a `TokenSource`."""
+
+    @property
+    def failure(self) -> DsqlProxyError | None:
+        """Why nothing can be signed now; None while something can, or may."""
+
+    async def changed(self) -> None:
+        """Wait until there are credentials, or other ones."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What the sessions of one listener share."""
 
     config: ListenerConfig
     connector: UpstreamConnector
+    credentials: UpstreamCredentials
     cancel_keys: CancelKeys["Session"]
     open_sessions: OpenSessions
     admitted: "set[Session]"

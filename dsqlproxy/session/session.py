@@ -27,15 +27,17 @@ from dsqlproxy.pgproto.messages import (
 )
 from dsqlproxy.pgproto.startup import CancelRequest
 from dsqlproxy.session import last_words as words
+from dsqlproxy.session.first_login import FirstLogin
 from dsqlproxy.session.keeper import Keeper
 from dsqlproxy.session.kept import Kept
-from dsqlproxy.session.opening import FirstLogin, choose_role, refuse_if_full
-from dsqlproxy.session.reasons import CloseReason
+from dsqlproxy.session.opening import choose_role, refuse_if_full
+from dsqlproxy.session.reasons import ENDED_BY_US, CloseReason
 from dsqlproxy.session.relay import Relay, RelayEnding
 from dsqlproxy.session.relay_state import RelayState
 from dsqlproxy.session.report import Report, doing
 from dsqlproxy.session.services import Services
 from dsqlproxy.session.state import SessionMemory
+from dsqlproxy.situations import sessions as situations
 from dsqlproxy.upstream.connector import Upstream, UpstreamStartup
 from dsqlproxy.upstream.parameters import upstream_parameters
 
@@ -44,14 +46,6 @@ LINGER_SECONDS = 2.0
 
 LEAVE_SECONDS = 5.0
 """How long an upstream may take to close after Terminate."""
-
-_ENDED_BY_US = frozenset(
-    (
-        CloseReason.SHUTTING_DOWN,
-        CloseReason.SESSION_LIMIT,
-        CloseReason.MESSAGE_TOO_LARGE,
-    )
-)
 
 
 class Session:
@@ -65,7 +59,7 @@ class Session:
         self._client_name = client.peer_name
         self._report = Report(services, session_id=self.id, client=self._client_name)
         self._admitted: Admitted | None = None
-        self._login = FirstLogin(client, services)
+        self._login = FirstLogin(client, services, self._report)
         self._kept: Kept | None = None
         self._keeper: Keeper | None = None
         self._key: BackendKeyData | None = None
@@ -108,11 +102,12 @@ class Session:
             swaps=keeper.swaps if keeper else 0,
             seconds_to_swap=round(keeper.seconds_to_swap, 3) if keeper else None,
             pin=keeper.pin if keeper else "",
+            held_for=self._login.held_for,
         )
 
     def _state(self) -> SessionState:
         if self._kept is None:
-            return SessionState.LOGIN
+            return SessionState.HELD if self._login.held_for else SessionState.LOGIN
         relay = self._kept.relay
         if relay.ended.done():
             return SessionState.CLOSING
@@ -153,7 +148,7 @@ class Session:
             if self._kept is None:
                 # Whatever fails in saying so must not end the others either.
                 with contextlib.suppress(OSError):
-                    await self._refuse(words.internal_error(self.id))
+                    await self._refuse(situations.internal_error(self.id))
         finally:
             self._client.abort()
             if self._kept is not None:
@@ -237,7 +232,7 @@ class Session:
         if upstream is None:
             if not self._is_draining:
                 return CloseReason.CLIENT_CLOSED
-            await self._refuse(words.shutting_down())
+            await self._refuse(situations.shutting_down())
             return CloseReason.SHUTTING_DOWN
         seconds = self._services.clock() - started_at
         self._report.connected(upstream, role=role, seconds=seconds)
@@ -315,11 +310,11 @@ class Session:
                     is_at_limit=bool(self._keeper and self._keeper.is_at_limit),
                 )
             case CloseReason.SESSION_LIMIT:
-                error = words.session_limit(self._why_not_replaced())
+                error = situations.session_limit(self._why_not_replaced())
             case CloseReason.MESSAGE_TOO_LARGE:
-                error = words.message_too_large()
+                error = situations.message_too_large()
             case CloseReason.SHUTTING_DOWN:
-                error = words.shutting_down()
+                error = situations.shutting_down()
             case _:
                 error = None
         await self._await_answers(relay)
@@ -331,7 +326,7 @@ class Session:
             self._report.ended_with(error, relay.tracker, age=age)
             relay.parting.say(words.last_words(error).encode())
             await _wait(relay.parting.wait_spoken(), LINGER_SECONDS)
-        if ending.reason in _ENDED_BY_US:
+        if ending.reason in ENDED_BY_US:
             relay.terminate_upstream()
         is_told = error is not None or ending.reason is CloseReason.UPSTREAM_ENDED
         is_quiet = relay.tracker.is_quiet

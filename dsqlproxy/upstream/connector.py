@@ -9,19 +9,19 @@ await it is cancelled, no socket and no task is left.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, Self
 
+from dsqlproxy.aws.tokens import SigningRequest, Token
 from dsqlproxy.channel.channel import Channel
 from dsqlproxy.clocks import Clocks, Reading
 from dsqlproxy.config.addresses import TcpAddress
 from dsqlproxy.config.model import ListenerConfig
 from dsqlproxy.dsql import PORT
-from dsqlproxy.errors import UpstreamRejected, UpstreamUnavailable
+from dsqlproxy.errors import TokenError, UpstreamRejected
 from dsqlproxy.pgproto.messages import (
     BackendKeyData,
     NoticeResponse,
@@ -29,13 +29,14 @@ from dsqlproxy.pgproto.messages import (
     PasswordMessage,
 )
 from dsqlproxy.pgproto.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
+from dsqlproxy.situations import network
+from dsqlproxy.situations.cluster import Cause, cause_of, with_advice
+from dsqlproxy.situations.network import Phase
 from dsqlproxy.upstream.encryption import Way, WayRefused, client_context, start_tls
 from dsqlproxy.upstream.login import LoggedIn, Login, PasswordWanted
 from dsqlproxy.upstream.parameters import Parameters
 from dsqlproxy.upstream.redaction import Redaction
-from dsqlproxy.upstream.rejections import is_access_denied, with_advice
 from dsqlproxy.upstream.resolve import Address, Resolver, dial, resolve
-from dsqlproxy.upstream.tokens import SigningRequest, Token
 
 CANCEL_SECONDS = 5.0
 """A cancel that takes longer has lost its race with the query (dsql-cli: 5 s)."""
@@ -113,39 +114,36 @@ class TokenSigner(Protocol):
     async def sign(self, request: SigningRequest) -> Token:
         """Sign a token."""
 
-    def forget(self) -> None:
-        """Look for the credentials anew next time."""
+    @property
+    def failure(self) -> TokenError | None:
+        """Why nothing can be signed, as of now; None while something can, or may."""
 
-
-class Phase(StrEnum):
-    """How far an attempt has come; the value follows "while"."""
-
-    RESOLVE = "resolving the host name"
-    CONNECT = "connecting"
-    SECURE = "beginning TLS"
-    SIGN = "signing the token"
-    LOG_IN = "logging in"
-    CANCEL = "cancelling"
-
-
-_LATE_HINTS = {
-    Phase.RESOLVE: "Check this machine's DNS.",
-    Phase.CONNECT: "Check that the network, a firewall or a security group lets TCP "
-    "connections to this port out; behind a tunnel, set `connect_address`.",
-    Phase.SECURE: "Something listens there but does not speak TLS, or a firewall "
-    "holds the handshake back; try `tls_negotiation: postgres`.",
-    Phase.SIGN: "The AWS credentials take too long: `dsqlproxy token` shows why.",
-    Phase.LOG_IN: "A cluster that was idle for long needs time to wake up: try "
-    "again, or raise `connect_timeout`.",
-    Phase.CANCEL: "The query may have ended by itself.",
-}
+    def note_refused(self, token: Token, cause: Cause) -> None:
+        """Learn that the cluster refused a token, for a cause that is about it."""
 
 
 @dataclass(slots=True)
-class _Attempt:
-    """One way to the cluster; knows for the time limit how far it has come."""
+class Attempt:
+    """One way to the cluster, as far as it has come; a watcher hears of each phase.
 
+    Where a peer refuses one way to begin TLS, CONNECT and SECURE come again.
+    """
+
+    on_phase: Callable[["Attempt"], None] | None = None
     phase: Phase = Phase.RESOLVE
+    addresses: Sequence[Address] = ()
+    """What may be dialled; then the one that answered."""
+    way: Way | None = None
+    channel: Channel | None = None
+    """Under TLS, from the phase SIGN on."""
+    token: Token | None = None
+    """What is sent as the password, from the phase LOG_IN on."""
+
+    def enter(self, phase: Phase) -> None:
+        """Go on with the next phase."""
+        self.phase = phase
+        if self.on_phase is not None:
+            self.on_phase(self)
 
 
 class _Secured(NamedTuple):
@@ -181,13 +179,21 @@ class Connector:
         self._server_name = target.server_name or target.host
         self._known_way: Way | None = None
 
-    async def open(self, startup: UpstreamStartup) -> Upstream:
+    async def open(
+        self,
+        startup: UpstreamStartup,
+        *,
+        on_phase: Callable[[Attempt], None] | None = None,
+    ) -> Upstream:
         """Open a session, ready for its first request.
 
+        ``on_phase`` is told at the beginning of each phase how far the attempt is.
         Raises `UpstreamUnavailable`, `UpstreamRejected`, `TokenError`, or
         `ProtocolError` when the peer does not speak as a cluster does.
         """
-        async with self._attempt(self._target.timeout_seconds) as attempt:
+        if (failure := self._tokens.failure) is not None:
+            raise failure  # before anything is dialled
+        async with self._attempt(self._target.timeout_seconds, on_phase) as attempt:
             secured = await self._secure(attempt)
             try:
                 logged_in = await self._log_in(secured.channel, startup, attempt)
@@ -215,7 +221,7 @@ class Connector:
         async with self._attempt(seconds) as attempt:
             channel = (await self._secure(attempt, address)).channel
             try:
-                attempt.phase = Phase.CANCEL
+                attempt.enter(Phase.CANCEL)
                 channel.write(CancelRequest(key.process_id, key.secret_key).encode())
                 try:
                     while await channel.read():
@@ -226,37 +232,36 @@ class Connector:
                 channel.abort()
 
     @asynccontextmanager
-    async def _attempt(self, seconds: float) -> AsyncIterator[_Attempt]:
+    async def _attempt(
+        self, seconds: float, on_phase: Callable[[Attempt], None] | None = None
+    ) -> AsyncIterator[Attempt]:
         """Put a time limit over an attempt, and say in which phase it ran out."""
-        attempt = _Attempt()
+        attempt = Attempt(on_phase)
         try:
             async with asyncio.timeout(seconds):
                 yield attempt
         except TimeoutError:
-            raise UpstreamUnavailable(
-                f"{self._target} did not answer in time",
-                detail=f"The time limit of {seconds:g} s ended while "
-                f"{attempt.phase.value}.",
-                hint=_LATE_HINTS[attempt.phase],
+            raise network.too_late(
+                str(self._target), seconds=seconds, phase=attempt.phase
             ) from None
 
     async def _secure(
-        self, attempt: _Attempt, address: Address | None = None
+        self, attempt: Attempt, address: Address | None = None
     ) -> _Secured:
         """Connect and begin TLS, in the ways allowed, the last good one first."""
         dialled = self._target.dialled
-        addresses: Sequence[Address] = (address,) if address else ()
-        if not addresses:
-            attempt.phase = Phase.RESOLVE
-            addresses = await self._resolver(dialled.host, dialled.port)
+        attempt.addresses = (address,) if address else ()
+        if not attempt.addresses:
+            attempt.enter(Phase.RESOLVE)
+            attempt.addresses = await self._resolver(dialled.host, dialled.port)
         refusals = []
         for way in self._ways():
-            attempt.phase = Phase.CONNECT
+            attempt.enter(Phase.CONNECT)
             opened_at = self._clocks.read()
-            connected, address = await dial(addresses, name=str(self._target))
-            addresses = (address,)
-            channel = await _channel_of(connected)
-            attempt.phase = Phase.SECURE
+            connected, address = await dial(attempt.addresses, name=str(self._target))
+            channel = await _channel_of(connected, name=str(self._target))
+            attempt.addresses = (address,)
+            attempt.enter(Phase.SECURE)
             try:
                 await self._start_tls(channel, way)
             except WayRefused as refusal:
@@ -267,14 +272,10 @@ class Connector:
                 channel.abort()
                 raise
             else:
-                self._known_way = way
+                self._known_way = attempt.way = way
+                attempt.channel = channel
                 return _Secured(channel, address, opened_at)
-        raise UpstreamUnavailable(
-            f"could not begin TLS with {self._target}",
-            detail=f"{'; '.join(refusals)}.",
-            hint="Is this the address of an Aurora DSQL cluster? Check `cluster`, "
-            "`connect_address` and `tls_negotiation`.",
-        )
+        raise network.no_tls(str(self._target), refusals)
 
     def _ways(self) -> tuple[Way, ...]:
         """Say in which order to try; one refused way costs a connection."""
@@ -303,27 +304,25 @@ class Connector:
             raise WayRefused(way, f"no answer within {half:g} s") from None
 
     async def _log_in(
-        self, channel: Channel, startup: UpstreamStartup, attempt: _Attempt
+        self, channel: Channel, startup: UpstreamStartup, attempt: Attempt
     ) -> LoggedIn:
         """Hold the login conversation."""
         try:
             return await self._converse(channel, startup, attempt)
         except ConnectionError:
-            raise UpstreamUnavailable(
-                f"{self._target} closed the connection during login",
-                hint="Try again; if it stays so, check the cluster's status.",
-            ) from None
+            raise network.closed_during_login(str(self._target)) from None
         except UpstreamRejected as error:
-            if is_access_denied(error):
-                self._tokens.forget()
+            cause = cause_of(error)
+            if attempt.token is not None and cause.is_about_the_token:
+                self._tokens.note_refused(attempt.token, cause)
             raise with_advice(error, role=startup.role) from None
 
     async def _converse(
-        self, channel: Channel, startup: UpstreamStartup, attempt: _Attempt
+        self, channel: Channel, startup: UpstreamStartup, attempt: Attempt
     ) -> LoggedIn:
         """Send startup packet and token, which is signed while the packet travels."""
         channel.write(StartupMessage(PROTOCOL_3_0, startup.parameters).encode())
-        attempt.phase = Phase.SIGN
+        attempt.enter(Phase.SIGN)
         token = await self._tokens.sign(
             SigningRequest(
                 host=self._target.host,
@@ -332,7 +331,8 @@ class Connector:
                 lifetime_seconds=self._target.token_lifetime_seconds,
             )
         )
-        attempt.phase = Phase.LOG_IN
+        attempt.token = token
+        attempt.enter(Phase.LOG_IN)
         login = Login()
         redaction = Redaction(token.reveal())
         while data := await channel.read():
@@ -349,7 +349,7 @@ class Connector:
         raise ConnectionResetError("the end came before ReadyForQuery")
 
 
-async def _channel_of(connected: socket.socket) -> Channel:
+async def _channel_of(connected: socket.socket, *, name: str) -> Channel:
     """Make a channel of a connected socket; it owns the socket from now on."""
     try:
         _, channel = await asyncio.get_running_loop().create_connection(
@@ -359,6 +359,8 @@ async def _channel_of(connected: socket.socket) -> Channel:
         connected.close()
         if isinstance(error, OSError):
             # macOS, for one, refuses options of a socket that was reset meanwhile.
-            raise UpstreamUnavailable("the connection broke at once") from None
+            raise network.not_connected(
+                name, ["The connection broke at once."]
+            ) from None
         raise
     return channel

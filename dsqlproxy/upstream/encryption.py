@@ -15,6 +15,7 @@ from dsqlproxy.channel.channel import Channel
 from dsqlproxy.errors import ConfigError, UpstreamUnavailable
 from dsqlproxy.pgproto.codes import BackendType
 from dsqlproxy.pgproto.startup import SSLRequest
+from dsqlproxy.situations import network
 
 ALPN_PROTOCOL = "postgresql"
 """Registered for the PostgreSQL protocol; direct TLS demands it (PostgreSQL 17)."""
@@ -117,42 +118,23 @@ async def _request(channel: Channel, server_name: str) -> None:
     if answer[:1] == bytes((BackendType.ERROR_RESPONSE,)):
         # CVE-2024-10977: anyone on the way may have written it, so none of it is
         # read, let alone shown.
-        raise _error_before_tls(server_name)
+        raise network.error_before_tls(server_name)
     raise WayRefused(
         Way.REQUEST,
         "the peer closed the connection" if not answer else "not a PostgreSQL answer",
     )
 
 
-def _error_before_tls(server_name: str) -> UpstreamUnavailable:
-    """Say that there was an error, in words that are none of its own."""
-    return UpstreamUnavailable(
-        f'could not begin TLS with the cluster "{server_name}"',
-        detail="The peer answered the request for TLS with an error, which is not "
-        "shown because its sender is not verified.",
-        hint="Is this the address of an Aurora DSQL cluster? Check `cluster`, "
-        "`connect_address` and `tls_negotiation`.",
-    )
-
-
 def _not_verified(
     error: ssl.SSLCertVerificationError, server_name: str
 ) -> UpstreamUnavailable:
-    """Say which name was wanted, what failed, and what may mend it."""
+    """Read out of OpenSSL's error what is wrong with the certificate."""
+    flaw = network.Flaw.TRUST
     if error.verify_code in _NAME_CODES:
-        hint = "Set `server_name` to a name in the certificate, if the peer is right."
+        flaw = network.Flaw.NAME
     elif error.verify_code in _EXPIRY_CODES:
-        hint = "Check this machine's clock; if it is right, the certificate is not."
-    else:
-        hint = (
-            "Set `ca_file` to the PEM file of the authority that issued it, or add "
-            "that to the system's store. Amazon's are at amazontrust.com."
-        )
-    return UpstreamUnavailable(
-        f'the certificate of the cluster could not be verified for "{server_name}"',
-        detail=f"OpenSSL says: {error.verify_message.rstrip('.')}.",
-        hint=hint,
-    )
+        flaw = network.Flaw.TIME
+    return network.not_verified(server_name, reason=error.verify_message, flaw=flaw)
 
 
 def _shipped_authorities() -> Path:

@@ -14,23 +14,47 @@ it passes here, in one of three lanes:
   second: 14,000 in the six minutes that they have.
 
 Each lane is served in the order of arrival, and whoever came first of those that
-may go. Every lane draws on the same tokens. Nothing here waits by itself: whoever
-waits is woken by a release, or by one timer for the next token.
+may go. Every lane draws on the same tokens.
+
+What leaves the block of a login tells whether the cluster took it. Where it was too
+busy, all lanes pause, and then one login goes ahead of the others (`Crowding`).
+
+A client waits only as long as it may: if what is ahead of it in its lane takes longer
+at this rate, it is refused as it comes, else when its time is over. Nothing here
+waits by itself: whoever waits is woken by the end of a login, by its own limit, or by
+one timer for the next token or the end of a pause.
 """
 
 import asyncio
+import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from dsqlproxy.errors import TokenError, UpstreamRejected
+from dsqlproxy.situations.cluster import Cause, cause_of
+from dsqlproxy.situations.waiting import no_turn_in_time, too_many_waiting
+from dsqlproxy.upstream.bucket import Bucket
+from dsqlproxy.upstream.crowding import Attempt, Crowding
 
 DEFAULT_BURST: Final = 1000.0
 SWAPS_AT_ONCE: Final = 8
 SWAP_SHARE: Final = 0.1
 
-_ONE: Final = 1.0 - 1e-9
-"""A token that is whole but for rounding; else a timer might fire for nothing."""
+MOST_WAITING: Final = 10_000
+"""Logins in the queue at most: a cluster has no more connections than that (AWS
+documentation, quotas)."""
+
+INSTANT_SECONDS: Final = 0.1
+"""Who waits no longer than this for a token need not be told."""
+
+OnWait = Callable[[Cause | None], None]
+"""Told why a caller waits: what the cluster is too busy for, or None for the rate.
+
+It neither raises nor comes back to the limiter.
+"""
 
 
 class Timer(Protocol):
@@ -50,30 +74,30 @@ class Loop(Protocol):
         """Call back at a time of the loop."""
 
 
-class _Bucket:
-    """So many tokens at once, then so many per second; who takes one says so."""
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """Somebody in a lane."""
 
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._filled_at: float | None = None
-        self.level = burst
+    turn: asyncio.Future[Attempt | None]
+    """Done when it may go; with None when its time is over."""
+    on_wait: OnWait | None = None
+    told: tuple[Cause | None, ...] = ()
+    """The last reason that it was told."""
 
-    def seconds_until_one(self, now: float) -> float:
-        """Fill up, and say how long it takes until there is a token."""
-        passed = 0.0 if self._filled_at is None else max(0.0, now - self._filled_at)
-        self.level = min(self._burst, self.level + passed * self._rate)
-        self._filled_at = now
-        return 0.0 if self.level >= _ONE else (1.0 - self.level) / self._rate
+    def tell(self, cause: Cause | None) -> None:
+        """Tell why it waits, unless it knows."""
+        if self.on_wait is not None and self.told != (cause,):
+            self.told = (cause,)
+            self.on_wait(cause)
 
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
     """Those who wait for the same things, by ticket, in the order of arrival."""
 
-    buckets: tuple[_Bucket, ...]
+    buckets: tuple[Bucket, ...]
     is_for_swaps: bool = False
-    queue: OrderedDict[int, asyncio.Future[None]] = field(default_factory=OrderedDict)
+    queue: OrderedDict[int, _Waiter] = field(default_factory=OrderedDict)
 
 
 class LoginLimiter:
@@ -88,11 +112,13 @@ class LoginLimiter:
         rate: float,
         burst: float = DEFAULT_BURST,
         *,
+        crowding: Crowding | None = None,
         running_loop: Callable[[], Loop] = asyncio.get_running_loop,
     ) -> None:
         self._running_loop = running_loop
-        self._tokens = _Bucket(rate, burst)
-        self._swap_tokens = _Bucket(rate * SWAP_SHARE, max(1.0, burst * SWAP_SHARE))
+        self._crowding = crowding or Crowding(random=random.random)
+        self._tokens = Bucket(rate, burst)
+        self._swap_tokens = Bucket(rate * SWAP_SHARE, max(1.0, burst * SWAP_SHARE))
         self._swaps = 0
         self._tickets = 0
         self._logins = _Lane((self._tokens,))
@@ -101,16 +127,42 @@ class LoginLimiter:
         self._lanes = (self._logins, self._urgent, self._early)
         self._timer: Timer | None = None
 
+    # -- what is to be seen ----------------------------------------------------------
+
     @property
     def waiting(self) -> int:
         """How many wait for their turn, in all lanes."""
         return sum(len(lane.queue) for lane in self._lanes)
 
+    @property
+    def paused_for(self) -> float:
+        """The seconds that are left of a pause; 0 if there is none."""
+        return self._crowding.seconds_left(self._now)
+
+    @property
+    def crowded_by(self) -> Cause | None:
+        """What the cluster is too busy for, until one login has gone ahead."""
+        return self._crowding.cause(self._now)
+
+    @property
+    def _now(self) -> float:
+        return self._running_loop().time()
+
+    # -- turns -----------------------------------------------------------------------
+
     @asynccontextmanager
-    async def login(self) -> AsyncIterator[None]:
-        """Wait for the turn of a client's login, or of a recovery."""
-        await self._pass(self._logins)
-        yield
+    async def login(
+        self, *, within: float | None = None, on_wait: OnWait | None = None
+    ) -> AsyncIterator[None]:
+        """Wait for the turn of a client's login, or of a recovery.
+
+        `TooManyConnections` if it does not come ``within`` so many seconds, or cannot
+        (None: there is time, but still no room for more than 10,000). ``on_wait`` is
+        called, once per change, with what it is that takes longer than an instant.
+        """
+        attempt = await self._pass(self._logins, within=within, on_wait=on_wait)
+        with self._noting(attempt):
+            yield
 
     @asynccontextmanager
     async def swap(self, *, is_urgent: bool = False) -> AsyncIterator[None]:
@@ -119,35 +171,120 @@ class LoginLimiter:
         Hold it for the login only, not until the session is quiet. Who waits and
         becomes urgent has to come again: cancelled, it leaves without a trace.
         """
-        await self._pass(self._urgent if is_urgent else self._early)
+        attempt = await self._pass(self._urgent if is_urgent else self._early)
         try:
-            yield
+            with self._noting(attempt):
+                yield
         finally:
             self._swaps -= 1
             self._serve()
 
-    async def _pass(self, lane: _Lane) -> None:
+    async def _pass(
+        self, lane: _Lane, within: float | None = None, on_wait: OnWait | None = None
+    ) -> Attempt:
         """Return when it is this caller's turn, with all that the lane asks taken."""
+        seconds = self._seconds_in_queue(lane)
+        self._refuse_if_in_vain(lane, seconds, within)
         self._tickets += 1
         ticket = self._tickets
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        lane.queue[ticket] = turn
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), on_wait)
+        lane.queue[ticket] = waiter
         self._serve()
-        if turn.done():
-            return
+        limit: Timer | None = None
         try:
-            await turn
-        except asyncio.CancelledError:
+            if not waiter.turn.done():
+                limit = self._limit(lane, ticket, within)
+            if not waiter.turn.done():
+                self._tell(waiter, seconds)
+            attempt = await waiter.turn
+        except BaseException:
             lane.queue.pop(ticket, None)
-            if not turn.cancelled():
-                self._give_back(lane)  # told in the same moment: the next one may go
-            self._serve()
+            self._give_back(lane, waiter)
             raise
+        finally:
+            if limit is not None:
+                limit.cancel()
+        if attempt is None:
+            raise no_turn_in_time(rate=self._tokens.rate, cause=self.crowded_by)
+        return attempt
+
+    def _seconds_in_queue(self, lane: _Lane) -> float:
+        """Say when the turn of a newcomer would come, by those who came before it.
+
+        0 if there is a token for it as soon as a pause is over: nobody knows what a
+        cluster does then, so a pause alone makes nobody's waiting vain.
+        """
+        now = self._now
+        pause = self._crowding.seconds_left(now)
+        return self._tokens.seconds_until(len(lane.queue) + 1, now, pause=pause)
+
+    def _refuse_if_in_vain(
+        self, lane: _Lane, seconds: float, within: float | None
+    ) -> None:
+        waiting, rate = len(lane.queue), self._tokens.rate
+        if within is not None and seconds > within:
+            raise too_many_waiting(waiting, rate=rate, within=within)
+        if lane is self._logins and waiting >= MOST_WAITING:
+            raise too_many_waiting(waiting, rate=rate)
+
+    def _limit(self, lane: _Lane, ticket: int, within: float | None) -> Timer | None:
+        """Have somebody who waits give up in time, which may be now."""
+
+        def give_up() -> None:
+            waiter = lane.queue.pop(ticket, None)
+            if waiter is not None and not waiter.turn.done():
+                waiter.turn.set_result(None)
+            self._serve()
+
+        if within is None:
+            return None
+        if within <= 0.0:
+            give_up()
+            return None
+        return self._running_loop().call_at(self._now + within, give_up)
+
+    def _tell(self, waiter: _Waiter, seconds: float) -> None:
+        """Tell somebody why it waits, if it is for long; ``seconds``: by the rate."""
+        cause = self.crowded_by
+        if cause is not None or seconds > INSTANT_SECONDS:
+            waiter.tell(cause)
+
+    # -- what became of it -----------------------------------------------------------
+
+    @contextmanager
+    def _noting(self, attempt: Attempt) -> Iterator[None]:
+        """Learn from what leaves the block if the cluster takes logins."""
+        try:
+            yield
+        except BaseException as error:
+            self._note(attempt, error)
+            raise
+        else:
+            self._note(attempt, None)
+
+    def _note(self, attempt: Attempt, error: BaseException | None) -> None:
+        crowding, now = self._crowding, self._now
+        match error:
+            case UpstreamRejected() if (cause := cause_of(error)).is_passing:
+                has_changed = crowding.refused(attempt, cause, now)
+                if has_changed and cause is Cause.RATE_EXCEEDED:
+                    self._tokens.drain(now)  # by other programs: the cluster has none
+            case asyncio.CancelledError() | GeneratorExit() | TokenError():
+                # Its client left, or it had nothing to knock with.
+                has_changed = crowding.gone(attempt)
+            case _:
+                has_changed = crowding.taken(attempt)
+        if has_changed:
+            self._serve()
+            for place, waiter in enumerate(list(self._logins.queue.values()), start=1):
+                self._tell(waiter, self._tokens.seconds_until(place, now))
+
+    # -- who is next -----------------------------------------------------------------
 
     def _serve(self) -> None:
         """Tell everybody whose turn it is, and set the timer for the next one."""
         self._set_timer(None)
-        now = self._running_loop().time()
+        now = self._now
         while lanes := [lane for lane in self._lanes if lane.queue]:
             waits = [self._seconds_until(lane, now) for lane in lanes]
             ready = [
@@ -158,26 +295,32 @@ class LoginLimiter:
                 self._set_timer(now + min(known) if known else None)
                 return
             lane = min(ready, key=_first_ticket)
-            _, turn = lane.queue.popitem(last=False)
-            if not turn.cancelled():
-                self._take(lane)
-                turn.set_result(None)
+            _, waiter = lane.queue.popitem(last=False)
+            if not waiter.turn.cancelled():
+                waiter.turn.set_result(self._take(lane, now))
 
     def _seconds_until(self, lane: _Lane, now: float) -> float | None:
-        """Say when the first of a lane may go; None: when a swap has ended."""
-        if lane.is_for_swaps and self._swaps >= SWAPS_AT_ONCE:
+        """Say when the first of a lane may go; None: when a login has ended."""
+        pause = self._crowding.seconds_until_next(now)
+        if pause is None or (lane.is_for_swaps and self._swaps >= SWAPS_AT_ONCE):
             return None
-        return max(bucket.seconds_until_one(now) for bucket in lane.buckets)
+        return max(pause, *(bucket.seconds_until(1, now) for bucket in lane.buckets))
 
-    def _take(self, lane: _Lane) -> None:
+    def _take(self, lane: _Lane, now: float) -> Attempt:
         self._swaps += lane.is_for_swaps
         for bucket in lane.buckets:
             bucket.level -= 1.0
+        return self._crowding.begin(now)
 
-    def _give_back(self, lane: _Lane) -> None:
-        self._swaps -= lane.is_for_swaps
-        for bucket in lane.buckets:
-            bucket.level += 1.0
+    def _give_back(self, lane: _Lane, waiter: _Waiter) -> None:
+        """Let the next one go where somebody leaves, told in this moment or not."""
+        turn = waiter.turn
+        if turn.done() and not turn.cancelled() and (attempt := turn.result()):
+            self._swaps -= lane.is_for_swaps
+            for bucket in lane.buckets:
+                bucket.level += 1.0
+            self._crowding.gone(attempt)
+        self._serve()
 
     def _set_timer(self, when: float | None) -> None:
         if self._timer is not None:

@@ -28,6 +28,7 @@ from dsqlproxy.pgproto.messages import (
     ParameterStatus,
     ReadyForQuery,
 )
+from dsqlproxy.situations import network
 
 MAX_FRAME_BYTES = 64 * 1024
 """No message of a login comes near this; libpq allows an error 30,000 bytes."""
@@ -74,6 +75,14 @@ class Login:
 
     def receive(self, data: bytes) -> list[LoginEvent]:
         """Take the next bytes; return what the caller has to act on."""
+        try:
+            return self._receive(data)
+        except ProtocolError as error:
+            if error.hint:
+                raise  # it says all there is to say
+            raise network.not_a_login(error.message) from None
+
+    def _receive(self, data: bytes) -> list[LoginEvent]:
         events: list[LoginEvent] = []
         frame = self._reader.next_frame(data)
         while frame is not None:
@@ -127,7 +136,7 @@ class Login:
             parameter = ParameterStatus.decode(frame.body)
             self._parameters[parameter.name] = parameter
             if len(self._parameters) > MAX_PARAMETERS:
-                raise ProtocolError("the cluster reports too many parameters")
+                raise ProtocolError("it reports too many parameters")
         elif frame.type == BackendType.BACKEND_KEY_DATA:
             self._key = BackendKeyData.decode(frame.body)
         elif frame.type == BackendType.READY_FOR_QUERY:
@@ -160,24 +169,17 @@ def _check_negotiation(frame: Frame) -> None:
     """Let pass what changes nothing: we asked for 3.0 and no options."""
     offered = NegotiateProtocolVersion.decode(frame.body)
     if offered.version.major != 3 or offered.unknown_options:
-        msg = "the cluster answered a request for protocol 3.0 with another version"
-        raise ProtocolError(msg)
+        raise ProtocolError(
+            "it answered a request for protocol 3.0 with another version"
+        )
 
 
 def _unsupported(code: int) -> ProtocolError:
     name = f"number {code}"
     with suppress(ValueError):
         name = AuthenticationCode(code).name.replace("_", " ").lower()
-    return ProtocolError(
-        f"the cluster asked for an authentication that is not supported: {name}",
-        detail="Aurora DSQL takes a token as a cleartext password under TLS, once. "
-        "No token was sent in answer to this request.",
-        hint="Is this address an Aurora DSQL cluster? Check `cluster` and "
-        "`connect_address`.",
-    )
+    return network.other_authentication(name)
 
 
 def _unexpected(frame: Frame) -> ProtocolError:
-    return ProtocolError(
-        f"the cluster sent an unexpected message during login: {chr(frame.type)!r}"
-    )
+    return ProtocolError(f"it sent an unexpected message: {chr(frame.type)!r}")

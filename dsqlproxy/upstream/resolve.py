@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsqlproxy.errors import UpstreamUnavailable
+from dsqlproxy.situations import network
 
 STAGGER_SECONDS = 0.25
 """RFC 8305, section 5, "Connection Attempt Delay": recommended 250 ms."""
@@ -55,26 +55,36 @@ class Address:
 
 
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
+LookUp = Callable[[str, int], Awaitable[Sequence[tuple[Any, ...]]]]
+"""Gives what ``getaddrinfo`` gives for stream sockets."""
 
 
-async def resolve(host: str, port: int) -> Sequence[Address]:
-    """Ask the system's resolver for the addresses of both families, best first."""
-    loop = asyncio.get_running_loop()
+async def resolve(
+    host: str, port: int, *, look_up: LookUp | None = None
+) -> Sequence[Address]:
+    """Ask the system's resolver for the addresses of both families, best first.
+
+    ``look_up`` is called instead of the event loop's ``getaddrinfo``, whose thread is
+    waited for at the end of the loop, even when nobody wants its answer any more.
+    """
+    look_up = look_up or _look_up
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await look_up(host, port)
     except (OSError, UnicodeError) as error:
         code = error.errno if isinstance(error, OSError) else None
         reason = _RESOLVER_REASONS.get(code or 0, "the resolver failed")
-        raise UpstreamUnavailable(
-            f'could not resolve host name "{host}"',
-            detail=f"{reason[0].upper()}{reason[1:]}.",
-            hint="Check the cluster's endpoint and Region, and this machine's DNS.",
-        ) from None
+        raise network.not_resolved(host, reason) from None
     return list(
         dict.fromkeys(
             Address(family, sockaddr)
             for family, _type, _protocol, _name, sockaddr in found
         )
+    )
+
+
+async def _look_up(host: str, port: int) -> Sequence[tuple[Any, ...]]:
+    return await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
     )
 
 
@@ -127,12 +137,7 @@ async def dial(
         race.abandon()
         raise
     if race.winner is None:
-        raise UpstreamUnavailable(
-            f"could not connect to {name}",
-            detail="; ".join(race.failures) or "The name has no address.",
-            hint="Check that the network, a firewall or a security group lets TCP "
-            "connections to this port out; behind a tunnel, set `connect_address`.",
-        )
+        raise network.not_connected(name, race.failures)
     return race.winner
 
 

@@ -216,7 +216,7 @@ async def test_a_channel_without_connection() -> None:
     channel = Channel()
     assert channel.is_closing
     assert channel.peer_name == "unix"
-    assert (channel.is_tls, channel.tls_version, channel.alpn) == (False, None, None)
+    assert (channel.is_tls, channel.tls, channel.alpn) == (False, None, None)
     for do_nothing in (
         channel.close,
         channel.abort,
@@ -250,7 +250,9 @@ async def test_on_connected_is_told_of_the_channel() -> None:
 async def test_start_tls_on_both_sides(tls: TlsContexts, version: str) -> None:
     tls.server.maximum_version = ssl.TLSVersion[version]
     async with two_channels(tls) as (near, far):
-        assert near.tls_version == far.tls_version == version.replace("_", ".")
+        assert near.tls
+        assert far.tls
+        assert near.tls.version == far.tls.version == version.replace("_", ".")
         assert near.alpn == far.alpn == "postgresql"
         near.write(b"x")
         assert await far.read() == b"x"

@@ -60,6 +60,13 @@ def test_both_ends_agree_on_version_and_protocol(of_each_version: Pipes) -> None
     assert client.alpn == server.alpn == "postgresql"
 
 
+def test_the_certificate_of_the_peer_can_be_read(connected: Pipes) -> None:
+    client, server = connected
+    names = client.peer_certificate["subjectAltName"]
+    assert ("DNS", SERVER_NAME) in names
+    assert server.peer_certificate == {}
+
+
 def test_bytes_cross_in_both_directions(of_each_version: Pipes) -> None:
     client, server = of_each_version
     assert server.receive(client.encrypt(b"to the server")) == b"to the server"

@@ -293,7 +293,9 @@ async def test_missing_credentials_are_told_to_the_client(
     full = environ_for(emulator)
     bare = {name: value for name, value in full.items() if name.startswith("DSQL")}
     async with program(
-        *flags_for(emulator), directory=tmp_path, environ=bare | environ
+        *flags_for(emulator),
+        directory=tmp_path,
+        environ=bare | environ | {"DSQLPROXY_LISTENER_HOLD_TIMEOUT": "0"},
     ) as proxy:
         with pytest.raises(psycopg.OperationalError) as caught:
             await session(proxy)

@@ -10,6 +10,7 @@ from dsqlproxy.commands.admin_client import Answer
 from dsqlproxy.commands.status import (
     age_text,
     failed_logins,
+    held_clients,
     size_text,
     summary,
     table,
@@ -203,3 +204,13 @@ async def test_a_proxy_that_cannot_list_is_an_error() -> None:
 
 def test_the_manual_fits_the_terminal() -> None:
     assert max(map(len, status.HELP.splitlines())) <= 78
+
+
+def test_clients_that_are_held_are_counted_by_what_they_wait_for() -> None:
+    waking, denied = "waits for the cluster", "waits for\x1b credentials"
+    held = [{**SESSION, "held_for": why} for why in (waking, denied, waking, "")]
+    assert held_clients(held) == [
+        f"2 held: {waking}",
+        "1 held: waits for\\x1b credentials",
+    ]
+    assert held_clients([SESSION]) == []

@@ -9,26 +9,21 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from dsqlproxy.aws.credentials import Credentials, Identity, StaticCredentials
+from dsqlproxy.aws.secret import Secret
+from dsqlproxy.aws.tokens import SigningRequest, Token
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator
-from dsqlproxy.emulator.sigv4 import TokenVerifier, Verdict
+from dsqlproxy.errors import DsqlProxyError
+from dsqlproxy.ops.log import configure_logging
+from dsqlproxy.pgproto.messages import PasswordMessage
 from dsqlproxy.pgproto.startup import CancelRequest
+from tests.end_to_end.talkative import tokens
 from tests.end_to_end.wire import RawClient, all_ended, query, startup, until
+from tests.kit.leaks import Forbidden
 from tests.kit.stack import RunningProxy, running_emulator, running_proxy
 
-
-@pytest.fixture
-def tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every token that reaches the cluster."""
-    seen: list[str] = []
-    verify = TokenVerifier.verify
-
-    def spy(self: TokenVerifier, token: str, *, user: str, now: float) -> Verdict:
-        seen.append(token)
-        return verify(self, token, user=user, now=now)
-
-    monkeypatch.setattr(TokenVerifier, "verify", spy)
-    return seen
+__all__ = ("tokens",)  # a fixture that is borrowed
 
 
 @pytest_asyncio.fixture
@@ -39,18 +34,23 @@ async def emulator(postgres: EmbeddedPostgres) -> AsyncIterator[Emulator]:
 
 @pytest_asyncio.fixture
 async def proxy(emulator: Emulator) -> AsyncIterator[RunningProxy]:
-    async with running_proxy(emulator, connect_timeout="1s") as running:
+    async with running_proxy(
+        emulator, connect_timeout="1s", hold_timeout="200ms"
+    ) as running:
         yield running
 
 
-def secrets_of(emulator: Emulator, tokens: list[str]) -> list[str]:
-    """Give all that must not be seen, and the parts of it that are secret alone."""
+def secrets_of(emulator: Emulator, tokens: list[str]) -> Forbidden:
+    """Give all that must not be seen, in whole or in part."""
     assert tokens
     key = emulator.credentials
     assert key.session_token
-    signatures = [token.partition("X-Amz-Signature=")[2] for token in tokens]
-    assert all(len(signature) == 64 for signature in signatures)
-    return [key.secret_access_key, key.session_token[:60], *tokens, *signatures]
+    forbidden = Forbidden()
+    forbidden.add("secret key", key.secret_access_key)
+    forbidden.add("session token", key.session_token)
+    for number, token in enumerate(tokens):
+        forbidden.add_token(f"token {number}", token)
+    return forbidden
 
 
 def reprs() -> Iterator[str]:
@@ -102,11 +102,10 @@ async def test_no_log_of_any_library_holds_a_secret(
         for record in caplog.records
     ]
     assert len(records) > 20
-    forbidden = secrets_of(emulator, tokens)
-    forbidden += [cancel.secret_key.hex(), repr(cancel.secret_key), "X-Amz-"]
-    for text in (proxy.log.getvalue(), *records, *said):
-        for secret in forbidden:
-            assert secret not in text
+    everything = "\n".join((proxy.log.getvalue(), *records, *said))
+    assert secrets_of(emulator, tokens).found_in(everything) == set()
+    for secret in (cancel.secret_key.hex(), repr(cancel.secret_key), "X-Amz-"):
+        assert secret not in everything
 
 
 async def test_no_object_shows_a_secret(
@@ -117,9 +116,7 @@ async def test_no_object_shows_a_secret(
         shown = list(reprs())
         assert any("Services(" in text for text in shown)
         forbidden = secrets_of(emulator, tokens)
-        for text in shown:
-            for secret in forbidden:
-                assert secret not in text
+        assert forbidden.found_in("\n".join(shown)) == set()
 
 
 async def test_no_exception_holds_a_secret(
@@ -145,6 +142,103 @@ async def test_no_exception_holds_a_secret(
     monkeypatch.setattr(connector, "open", spying_open)
     await fail_in_every_way(proxy, emulator)
     assert len(seen) > 6 * 3
-    for text in seen:
-        for secret in secrets_of(emulator, tokens):
-            assert secret not in text
+    assert secrets_of(emulator, tokens).found_in("\n".join(seen)) == set()
+
+
+# -- bugs ----------------------------------------------------------------------------
+
+
+async def test_a_bug_where_the_token_is_at_hand_is_logged_without_it(
+    proxy: RunningProxy,
+    emulator: Emulator,
+    tokens: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await (await psycopg.AsyncConnection.connect(proxy.dsn())).close()
+
+    def fail(self: PasswordMessage) -> bytes:
+        tokens.append(self.password)
+        raise ZeroDivisionError(f"a bug at {self!r}")
+
+    monkeypatch.setattr(PasswordMessage, "encode", fail)
+    with pytest.raises(psycopg.OperationalError) as caught:
+        await psycopg.AsyncConnection.connect(proxy.dsn())
+    monkeypatch.undo()
+    await all_ended(proxy, emulator)
+    log = proxy.log.getvalue()
+    assert "ZeroDivisionError: a bug at PasswordMessage()" in log
+    assert "a bug" not in str(caught.value)
+    everything = "\n".join((log, str(caught.value), caplog.text))
+    assert len(tokens) == 2
+    assert secrets_of(emulator, tokens).found_in(everything) == set()
+
+
+def classes_below(root: type[DsqlProxyError]) -> Iterator[type[DsqlProxyError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from classes_below(child)
+
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+HOLDERS: list[object] = [
+    Secret(SECRET),
+    Token(SECRET, role="admin", lifetime_seconds=60),
+    Credentials("AKIAEXAMPLE", Secret(SECRET), Secret(SECRET)),
+    StaticCredentials("AKIAEXAMPLE", Secret(SECRET), Secret(SECRET)),
+    Identity(given=StaticCredentials("AKIAEXAMPLE", Secret(SECRET))),
+    PasswordMessage(SECRET),
+]
+
+
+@pytest.mark.parametrize("holder", HOLDERS, ids=lambda holder: type(holder).__name__)
+def test_no_exception_of_ours_shows_a_secret_that_is_in_it(holder: object) -> None:
+    forbidden = Forbidden()
+    forbidden.add("it", SECRET)
+    kinds = list(classes_below(DsqlProxyError))
+    assert len(kinds) > 10
+    for kind in kinds:
+        error = kind.__new__(kind, holder, [holder], {"key": holder})
+        error.message = f"{holder} {holder!r} {[holder]}"
+        error.detail, error.hint = str(holder), f"{holder!s:>9}"
+        shown = [str(error), repr(error), repr(error.args)]
+        try:
+            raise error
+        except DsqlProxyError as raised:
+            trace = traceback.TracebackException.from_exception(
+                raised, capture_locals=True
+            )
+            shown += trace.format()
+            shown.append("".join(traceback.format_exception(raised)))
+        assert forbidden.found_in("\n".join(shown)) == set(), kind
+
+
+# -- that these tests can fail -------------------------------------------------------
+
+
+async def test_a_log_that_holds_a_secret_is_found(
+    proxy: RunningProxy, emulator: Emulator, tokens: list[str]
+) -> None:
+    await (await psycopg.AsyncConnection.connect(proxy.dsn())).close()
+    key = emulator.credentials
+    leaks: dict[str, dict[str, object]] = {
+        "secret key": {"keys": [key.secret_access_key]},
+        "session token": {"session_token": key.session_token},
+        "signature of token 0": {"url": tokens[0].partition("&X-Amz-Signature=")[2]},
+    }
+    forbidden = secrets_of(emulator, tokens)
+    log = configure_logging(level="debug", log_format="json", stream=proxy.log)
+    assert forbidden.found_in(proxy.log.getvalue()) == set()
+    with log as planted:
+        for fields in leaks.values():
+            planted.debug("planted", **fields)
+    assert forbidden.found_in(proxy.log.getvalue()) >= leaks.keys()
+
+
+async def test_an_object_that_shows_a_secret_is_found(
+    proxy: RunningProxy, emulator: Emulator, tokens: list[str]
+) -> None:
+    await (await psycopg.AsyncConnection.connect(proxy.dsn())).close()
+    planted = SigningRequest(tokens[0], "us-east-1", "admin", 60)
+    found = secrets_of(emulator, tokens).found_in("\n".join(reprs()))
+    assert "signature of token 0" in found, planted

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from prometheus_client import generate_latest
 
 from dsqlproxy.config import Config
-from dsqlproxy.errors import DsqlProxyError
+from dsqlproxy.errors import DsqlProxyError, TokenError
 from dsqlproxy.listen.cancel import CancelKeys
 from dsqlproxy.ops.health import Health
 from dsqlproxy.ops.log import EventLog
@@ -79,6 +79,30 @@ class WrittenLog(EventLog):
         if exc_info is not None:
             words.append(repr(exc_info))
         self.lines.append(" ".join(words))
+
+
+class PlayedCredentials:
+    """Credentials that are there, until a test takes them away."""
+
+    def __init__(self) -> None:
+        self.failure: TokenError | None = None
+        self.waiting = 0
+        self._changed = asyncio.Event()
+
+    def take_away(self, failure: TokenError) -> None:
+        self.failure = failure
+        self._changed.clear()
+
+    def give(self) -> None:
+        self.failure = None
+        self._changed.set()
+
+    async def changed(self) -> None:
+        self.waiting += 1
+        try:
+            await self._changed.wait()
+        finally:
+            self.waiting -= 1
 
 
 class PlayedServer:
@@ -312,6 +336,7 @@ async def kept_session(
         services = Services(
             config=config,
             connector=cluster,
+            credentials=PlayedCredentials(),
             cancel_keys=CancelKeys(bytes),
             open_sessions=OpenSessions(),
             admitted=set(),

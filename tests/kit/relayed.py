@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
+from dsqlproxy.errors import DsqlProxyError
 from dsqlproxy.pgproto.messages import ParameterStatus
 from dsqlproxy.session.relay import Relay, RelayEnding
 from dsqlproxy.session.relay_state import RelayState
@@ -41,6 +42,9 @@ class ScriptedKeeper:
 
     def client_waits(self) -> None:
         self.told.append("client waits")
+
+    def statement_refused(self, error: DsqlProxyError) -> None:
+        self.told.append(f"refused: {error.sqlstate}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dsqlproxy.app import Proxy, Started
+from dsqlproxy.aws.credentials import StaticCredentials
 from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.config import Config, TcpAddress, UnixAddress
 from dsqlproxy.drain import Shutdown
@@ -15,7 +16,6 @@ from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator, EmulatorConfig
 from dsqlproxy.ops.log import configure_logging
 from dsqlproxy.session.lifetime import SwapWindow
-from dsqlproxy.upstream.tokens import StaticCredentials
 
 AN_AGE = 1e9
 """In a window: never."""
@@ -126,8 +126,8 @@ async def running_proxy(
     """
     config = config or config_for(emulator, **settings)
     keys = emulator.credentials
-    credentials = StaticCredentials(
-        keys.access_key_id, keys.secret_access_key, keys.session_token or ""
+    credentials = StaticCredentials.of(
+        keys.access_key_id, keys.secret_access_key, keys.session_token
     )
     stream = io.StringIO()
     with configure_logging(level="debug", log_format="text", stream=stream) as log:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
+from dsqlproxy.errors import DsqlProxyError
 from dsqlproxy.ops.metrics import SwapOutcome
 from dsqlproxy.session.lifetime import Backoff, SwapWindow
 from dsqlproxy.session.relay import Relay
@@ -25,7 +26,7 @@ from dsqlproxy.session.relay_state import HOLDING, RelayState
 from dsqlproxy.session.services import UpstreamConnector
 from dsqlproxy.session.session import Session
 from dsqlproxy.upstream.connector import Upstream, UpstreamStartup
-from dsqlproxy.upstream.limiter import LoginLimiter
+from dsqlproxy.upstream.limiter import LoginLimiter, OnWait
 from tests.kit.clients import Served, serve
 
 ALWAYS = SwapWindow(
@@ -166,7 +167,10 @@ class _NoLimit(LoginLimiter):
     """Lets everybody pass: those who wait for their clients are many."""
 
     @asynccontextmanager
-    async def login(self) -> AsyncIterator[None]:
+    async def login(
+        self, *, within: float | None = None, on_wait: OnWait | None = None
+    ) -> AsyncIterator[None]:
+        del within, on_wait
         yield
 
     @asynccontextmanager
@@ -250,3 +254,6 @@ class _Herald:
 
     def client_waits(self) -> None:
         self.keeper.client_waits()
+
+    def statement_refused(self, error: DsqlProxyError) -> None:
+        self.keeper.statement_refused(error)

@@ -30,6 +30,7 @@ from typing import Any
 import trustme
 
 from dsqlproxy.app import Proxy, Started
+from dsqlproxy.aws.credentials import StaticCredentials
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.config import Config, TcpAddress
@@ -41,8 +42,8 @@ from dsqlproxy.session.kept import Kept
 from dsqlproxy.session.lifetime import Backoff, SwapWindow
 from dsqlproxy.session.services import Services
 from dsqlproxy.session.session import Session
+from dsqlproxy.upstream.crowding import Crowding
 from dsqlproxy.upstream.limiter import LoginLimiter
-from dsqlproxy.upstream.tokens import StaticCredentials
 from tests.kit.tamper import PlainConnector, Tamper
 
 _NEVER = 1e9
@@ -271,13 +272,12 @@ async def swapping(
                 _config(ca_file=ca_file, **settings),
                 log=_Log(events),
                 clocks=clocks,
-                credentials=StaticCredentials("AKIATEST", "secret"),
+                credentials=StaticCredentials.of("AKIATEST", "secret", None),
             )
-        proxy._identities = set  # type: ignore[method-assign]  # nothing is signed
         services = proxy._services["main"] = replace(
             proxy._services["main"],
             connector=connector,
-            limiter=LoginLimiter(1e6, 1e6),
+            limiter=LoginLimiter(1e6, 1e6, crowding=_hasty_crowding()),
             new_window=lambda: running.window,
             new_backoff=_hasty_backoff,
         )
@@ -318,6 +318,12 @@ def _config(**settings: Any) -> Config:
     }
     top = {"admin": {"listen": "off"}, "log": {"level": "debug"}}
     return Config.model_validate({"listeners": [listener], **top})
+
+
+def _hasty_crowding() -> Crowding:
+    """Give one that leaves a busy cluster alone for 2 ms, and for 60 at most."""
+    pauses = (0.002, 0.004, 0.008, 0.016, 0.032, 0.06)
+    return Crowding(random=lambda: 0.0, pauses_seconds=pauses)
 
 
 def _hasty_backoff() -> Backoff:

@@ -58,6 +58,7 @@ def test_a_row_has_the_promised_keys() -> None:
             "swaps": 0,
             "seconds_to_swap": None,
             "pin": "",
+            "held_for": "",
         }
     ]
 

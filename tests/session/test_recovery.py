@@ -9,7 +9,7 @@ from dsqlproxy.session import (
 from dsqlproxy.session.pins import PinReason, pinned
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.replay import Replica
-from dsqlproxy.upstream.rejections import with_advice
+from dsqlproxy.situations.cluster import with_advice
 from tests.kit.frames import client, server
 from tests.kit.keeping import kept_session
 

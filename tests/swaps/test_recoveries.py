@@ -3,6 +3,8 @@
 import pytest
 
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
+from dsqlproxy.errors import UpstreamRejected
+from dsqlproxy.upstream.crowding import Crowding
 from tests.kit.frames import SYNC, TERMINATE, parse, query
 from tests.kit.swap_faults import FAULTS, NEW, STEPS, carried_session, plan_fault
 from tests.kit.swapping import Swapping, swapping
@@ -72,6 +74,27 @@ async def test_a_client_that_has_waited_long_enough_is_told_why(
         client.close()
         await proxy.until("session closed", reason="upstream_lost")
         assert proxy.count("recovery failed") == 1
+
+
+@pytest.mark.usefixtures("short_budget")
+async def test_a_client_whose_turn_never_came_is_told_that(
+    postgres: EmbeddedPostgres,
+) -> None:
+    async with swapping(postgres) as proxy, WireClient.session(proxy.where) as client:
+        limiter = proxy.services.limiter
+        limiter._crowding = Crowding(random=lambda: 0.0, pauses_seconds=(600.0,))
+        fields = (("C", "08006"), ("M", WAKING_UP))
+        with pytest.raises(UpstreamRejected):
+            async with limiter.login():
+                raise UpstreamRejected(WAKING_UP, fields=fields)
+        proxy.tamper.kill(1)
+        await proxy.until("upstream lost")
+        client.send_now(query("select 1"))
+        error = await client.fatal()
+        assert error.sqlstate == "08006"
+        assert error.detail.endswith("the cluster takes no logins at the moment.")
+        client.close()
+        await proxy.until("session closed", reason="upstream_lost")
 
 
 @pytest.mark.usefixtures("short_budget")

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from dsqlproxy.aws.tokens import SigningRequest, Token
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.errors import DsqlProxyError, TokenError
 from dsqlproxy.pgproto.codes import FrontendType
 from dsqlproxy.pgproto.messages import BackendKeyData
 from dsqlproxy.pgproto.startup import PROTOCOL_3_0, SSLRequest, StartupMessage
+from dsqlproxy.situations.cluster import Cause
 from dsqlproxy.upstream.connector import Connector, Upstream, UpstreamStartup
 from dsqlproxy.upstream.resolve import Address
-from dsqlproxy.upstream.tokens import SigningRequest, Token
 from tests.kit.scripted import Conversation, Script, ScriptedServer
 from tests.upstream.wire import CLEARTEXT, GREETING
 
@@ -32,7 +33,8 @@ class Signer:
     """A token source whose tokens cost nothing."""
 
     requests: list[SigningRequest] = field(default_factory=list)
-    forgotten: int = 0
+    refused: list[tuple[Token, Cause]] = field(default_factory=list)
+    trouble: TokenError | None = None
     error: TokenError | None = None
     token: str = TOKEN
 
@@ -42,8 +44,12 @@ class Signer:
             raise self.error
         return Token(self.token, role=request.role, lifetime_seconds=60)
 
-    def forget(self) -> None:
-        self.forgotten += 1
+    @property
+    def failure(self) -> TokenError | None:
+        return self.trouble
+
+    def note_refused(self, token: Token, cause: Cause) -> None:
+        self.refused.append((token, cause))
 
 
 class Never:
@@ -61,7 +67,11 @@ class Never:
         await self()
         raise AssertionError("unreachable because nobody sets the event")
 
-    def forget(self) -> None:
+    @property
+    def failure(self) -> None:
+        return None
+
+    def note_refused(self, _token: Token, _cause: Cause) -> None:
         raise AssertionError("unreachable because nothing was rejected")
 
 

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from dsqlproxy.aws.tokens import SigningRequest, Token
 from dsqlproxy.clocks import Clocks, Reading
 from dsqlproxy.config.addresses import TcpAddress
 from dsqlproxy.config.model import ListenerConfig
@@ -16,10 +17,15 @@ from dsqlproxy.errors import (
 )
 from dsqlproxy.pgproto.messages import ErrorResponse, NoticeResponse, ParameterStatus
 from dsqlproxy.pgproto.startup import CancelRequest
+from dsqlproxy.situations.cluster import Cause
 from dsqlproxy.upstream.connector import Connector, Target
 from dsqlproxy.upstream.resolve import Address
-from dsqlproxy.upstream.tokens import SigningRequest, Token
-from tests.kit.scripted import Conversation, Script, scripted_server
+from tests.kit.scripted import (
+    Conversation,
+    Script,
+    listen_but_never_accept,
+    scripted_server,
+)
 from tests.upstream.stage import (
     CLOCKS,
     KEY,
@@ -195,10 +201,11 @@ async def test_token_is_not_sent_for_another_authentication(
 
 
 @pytest.mark.parametrize(
-    ("message", "forgotten"), [("access denied", 1), ("rate exceeded.", 0)]
+    ("message", "refused"),
+    [("access denied", [Cause.DENIED]), ("rate exceeded.", [])],
 )
 async def test_rejection_is_passed_on_with_advice(
-    make: Make, context: ssl.SSLContext, message: str, forgotten: int
+    make: Make, context: ssl.SSLContext, message: str, refused: list[Cause]
 ) -> None:
     signer = Signer()
     sent = refusal(f"unable to accept connection, {message}")
@@ -207,7 +214,20 @@ async def test_rejection_is_passed_on_with_advice(
     assert isinstance(error, UpstreamRejected)
     assert ("M", f"unable to accept connection, {message}") in error.fields
     assert error.hint
-    assert signer.forgotten == forgotten
+    assert [cause for _, cause in signer.refused] == refused
+    assert all(token.reveal() == TOKEN for token, _ in signer.refused)
+
+
+async def test_known_lack_of_credentials_ends_an_attempt_before_it_dials(
+    make: Make,
+) -> None:
+    signer = Signer(trouble=TokenError("no AWS credentials"))
+    never = Never()
+    with listen_but_never_accept() as deaf:
+        connector = make(deaf, signer=signer)
+        connector._resolver = never
+        assert await failure(connector) is signer.trouble
+    assert not never.reached.is_set()
 
 
 SIGNATURE = "0123456789abcdef" * 4

@@ -1,116 +1,15 @@
 """Who may log in when, by a clock that stands still until it is moved."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
+from dsqlproxy.errors import TokenError, TooManyConnections
+from dsqlproxy.situations.cluster import Cause
 from dsqlproxy.upstream.limiter import SWAPS_AT_ONCE, LoginLimiter
-
-TURNS = 8
-"""Turns of the loop in which everybody who was told has gone."""
-
-
-@dataclass(eq=False)
-class FakeTimer:
-    when: float
-    callback: Callable[[], None]
-    is_cancelled: bool = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-@dataclass
-class FakeLoop:
-    """The time of a loop, moved by hand, and its timers."""
-
-    now: float = 1000.0
-    timers: list[FakeTimer] = field(default_factory=list)
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, callback: Callable[[], None], /) -> FakeTimer:
-        self.timers.append(FakeTimer(when, callback))
-        return self.timers[-1]
-
-    @property
-    def pending(self) -> list[FakeTimer]:
-        return [timer for timer in self.timers if not timer.is_cancelled]
-
-    async def advance(self, seconds: float) -> None:
-        """Let time pass, timer by timer, and everybody go who is told."""
-        await turns()
-        until = self.now + seconds
-        while due := [timer for timer in self.pending if timer.when <= until]:
-            first = min(due, key=lambda timer: timer.when)
-            first.cancel()
-            self.now = max(self.now, first.when)
-            first.callback()
-            await turns()
-        self.now = until
-        await turns()
-
-
-async def turns() -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
-
-
-@dataclass
-class Visitor:
-    """Somebody who came; can be made to leave, waiting or not."""
-
-    task: asyncio.Task[None]
-
-    def cancel(self) -> None:
-        self.task.cancel()
-
-
-@dataclass
-class Stage:
-    """A limiter, its time, and those who come to it."""
-
-    limiter: LoginLimiter
-    loop: FakeLoop
-    group: asyncio.TaskGroup
-    inside: list[str] = field(default_factory=list)
-    """Those whose turn it was, in that order."""
-    leave: asyncio.Event = field(default_factory=asyncio.Event)
-    visitors: list[Visitor] = field(default_factory=list)
-
-    def login(self, name: str) -> Visitor:
-        return self._come(name, self.limiter.login())
-
-    def swap(self, name: str, *, is_urgent: bool = False) -> Visitor:
-        return self._come(name, self.limiter.swap(is_urgent=is_urgent))
-
-    def _come(self, name: str, turn: AbstractAsyncContextManager[None]) -> Visitor:
-        async def visit() -> None:
-            async with turn:
-                self.inside.append(name)
-                await self.leave.wait()
-
-        self.visitors.append(Visitor(self.group.create_task(visit())))
-        return self.visitors[-1]
-
-
-@asynccontextmanager
-async def stage(rate: float, burst: float) -> AsyncIterator[Stage]:
-    """Give a stage; in the end everybody is sent home and nothing may be left."""
-    loop = FakeLoop()
-    limiter = LoginLimiter(rate, burst, running_loop=lambda: loop)
-    async with asyncio.TaskGroup() as group:
-        on = Stage(limiter, loop, group)
-        yield on
-        for visitor in on.visitors:
-            visitor.cancel()
-    assert limiter.waiting == 0
-    assert loop.pending == []
+from tests.upstream.limited import Stage, stage, turns
 
 
 async def test_a_burst_goes_through_at_once_and_then_the_rate() -> None:
@@ -171,8 +70,7 @@ async def test_who_gives_up_in_the_moment_of_its_turn_passes_it_on() -> None:
         await turns()
         (timer,) = on.loop.pending
         on.loop.now = timer.when
-        timer.cancel()
-        timer.callback()  # the first is told ...
+        timer.fire()  # the first is told ...
         first.cancel()  # ... and cancelled before it could go
         await turns()
         assert on.inside == ["taken", "second"]
@@ -187,9 +85,8 @@ async def test_who_gave_up_is_passed_over_even_before_it_could_say_so() -> None:
         await turns()
         (timer,) = on.loop.pending
         on.loop.now = timer.when
-        timer.cancel()
         first.cancel()
-        timer.callback()
+        timer.fire()
         await turns()
         assert on.inside == ["taken", "second"]
 
@@ -219,7 +116,7 @@ async def test_a_login_that_fails_has_cost_its_token() -> None:
 
 async def test_swaps_take_a_tenth_and_logins_pass_them() -> None:
     async with stage(rate=100, burst=50) as on:
-        on.leave.set()
+        on.let_go()
         for number in range(8):
             on.swap(f"swap {number}")
         await turns()
@@ -263,14 +160,14 @@ async def test_eight_swaps_are_under_way_at_once(*, is_urgent: bool) -> None:
         on.login("login")
         await turns()
         assert on.inside[8:] == ["login"]
-        on.leave.set()
+        on.let_go()
         await turns()
         assert on.inside[9:] == ["8", "9"]
 
 
 async def test_an_urgent_swap_has_the_full_rate() -> None:
     async with stage(rate=10, burst=10) as on:
-        on.leave.set()
+        on.let_go()
         for number in range(3):
             on.swap(f"early {number}")
         for number in range(5):
@@ -312,14 +209,13 @@ async def test_a_swap_that_fails_makes_room() -> None:
 
 async def test_a_swap_that_gives_up_in_its_moment_leaves_no_trace() -> None:
     async with stage(rate=10, burst=10) as on:
-        on.leave.set()
+        on.let_go()
         on.swap("first")  # the only token that swaps have
         given_up = on.swap("second")
         await turns()
         (timer,) = on.loop.pending
         on.loop.now = timer.when
-        timer.cancel()
-        timer.callback()
+        timer.fire()
         given_up.cancel()
         on.swap("third")
         await turns()
@@ -332,8 +228,7 @@ async def test_a_timer_that_fires_early_is_set_again() -> None:
         on.login("first")
         await turns()
         (timer,) = on.loop.pending
-        timer.cancel()
-        timer.callback()
+        timer.fire()
         await turns()
         assert on.inside == ["taken"]
         await on.loop.advance(0.101)
@@ -356,44 +251,119 @@ async def test_on_a_real_loop_everybody_gets_a_turn() -> None:
     assert limiter.waiting == 0
 
 
-arrivals = st.sampled_from(["login", "swap", "urgent"])
+def end(on: Stage, number: int, how: str) -> None:
+    """End one of the logins that are under way, if there is any."""
+    if not on.present:
+        return
+    visitor = on.present[number % len(on.present)]
+    match how:
+        case "success":
+            visitor.leave()
+        case "no token":
+            visitor.fail(TokenError("no AWS credentials"))
+        case "unreachable":
+            visitor.fail(ConnectionError())
+        case cause:
+            visitor.refuse(Cause(cause))
+
+
+def leave_in_its_moment(on: Stage, *, is_told_first: bool) -> None:
+    """Have a timer fire, and somebody who waits leave in the same turn of the loop."""
+    waiting = [visitor for visitor in on.visitors if visitor.is_waiting]
+    if waiting and on.loop.pending:
+        timer = min(on.loop.pending, key=lambda timer: timer.when)
+        on.loop.now = max(on.loop.now, timer.when)
+        if not is_told_first:
+            waiting[0].cancel()
+        timer.fire()
+        waiting[0].cancel()
+
+
+async def take(step: Any, on: Stage) -> None:
+    """Have one thing happen."""
+    match step:
+        case ("login within", seconds):
+            on.login("login", within=seconds)
+        case ("cancel", number):
+            if on.visitors:
+                on.visitors[number % len(on.visitors)].cancel()
+        case ("leave in its moment", is_told_first):
+            leave_in_its_moment(on, is_told_first=is_told_first)
+        case ("logins", count):
+            for _ in range(count):
+                on.login("login")
+        case ("advance", seconds):
+            await on.loop.advance(seconds)
+        case ("end", number, how):
+            end(on, number, how)
+        case _:
+            on.swap(step, is_urgent=step == "urgent")
+
+
+CROWDED = [Cause.WAKING_UP, Cause.TOO_MANY_CONNECTIONS, Cause.RATE_EXCEEDED]
+endings = st.sampled_from([*CROWDED, "success", "no token", "unreachable", "denied"])
+numbers = st.integers(0, 30)
 steps = st.lists(
     st.one_of(
-        arrivals,
-        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("logins"), st.integers(1, 6)),
+        st.sampled_from(["swap", "urgent"]),
+        st.tuples(st.just("login within"), st.sampled_from([0.0, 0.05, 0.7, 20.0])),
+        st.tuples(st.just("cancel"), numbers),
+        st.tuples(st.just("leave in its moment"), st.booleans()),
         st.tuples(st.just("advance"), st.floats(0, 2)),
+        st.tuples(st.just("end"), numbers, endings),
+        st.tuples(st.just("end"), numbers, endings),  # twice as often
     ),
-    max_size=40,
+    min_size=15,
+    max_size=60,
 )
 
 
-@given(steps, st.floats(1, 50), st.integers(1, 12))
+@given(steps, st.floats(1, 50), st.integers(1, 12), st.floats(0, 1))
 def test_whatever_happens_the_budget_holds_and_nobody_is_forgotten(
-    steps: list[str | tuple[str, float]], rate: float, burst: int
+    steps: list[Any], rate: float, burst: int, jitter: float
 ) -> None:
-    asyncio.run(play(steps, rate=rate, burst=burst))
+    asyncio.run(play(steps, rate=rate, burst=burst, jitter=jitter))
 
 
-async def play(
-    steps: list[str | tuple[str, float]], *, rate: float, burst: int
-) -> None:
-    async with stage(rate, burst) as on:
-        began = on.loop.now
-        on.leave.set()
+async def play(steps: list[Any], *, rate: float, burst: int, jitter: float) -> None:
+    async with stage(rate, burst, random=lambda: jitter) as on:
         for step in steps:
-            match step:
-                case ("cancel", number):
-                    if number < len(on.visitors):
-                        on.visitors[int(number)].cancel()
-                case ("advance", seconds):
-                    await on.loop.advance(float(seconds))
-                case "login":
-                    on.login("login")
-                case _:
-                    on.swap("swap", is_urgent=step == "urgent")
+            was_crowded, before = on.limiter.crowded_by, len(on.inside)
+            await take(step, on)
             await turns()
-            budget = burst + rate * (on.loop.now - began)
-            assert len(on.inside) <= budget + 1e-6
+            assert_within_budget(on.begun, rate, burst)
+            assert len([each for each in on.present if each.name != "login"]) <= 8
+            if was_crowded and on.limiter.crowded_by:
+                assert len(on.inside) <= before + 1
+                assert on.limiter.paused_for == 0.0 or len(on.inside) == before
+        on.let_go()
         await on.loop.advance(1000)
-        gave_up = sum(visitor.task.cancelled() for visitor in on.visitors)
-        assert len(on.inside) == len(on.visitors) - gave_up
+        assert_nobody_is_forgotten(on)
+        assert_in_order(on)
+
+
+def assert_within_budget(begun: list[float], rate: float, burst: float) -> None:
+    """See that no window of time has more logins than it may."""
+    for first, since in enumerate(begun):
+        for count, until in enumerate(begun[first:], start=1):
+            assert count <= burst + rate * (until - since) + 1e-6
+
+
+def assert_nobody_is_forgotten(on: Stage) -> None:
+    """See that everybody was served, refused by the limiter, or had left."""
+    assert on.limiter.waiting == 0
+    for visitor in on.visitors:
+        is_served = visitor.has_been_inside
+        is_refused = isinstance(visitor.error, TooManyConnections)
+        assert visitor.has_left
+        assert is_served or is_refused or visitor.task.cancelled()
+        assert not (is_served and is_refused)
+
+
+def assert_in_order(on: Stage) -> None:
+    """See that nobody was overtaken in its lane."""
+    for lane in ("login", "swap", "urgent"):
+        came = [each for each in on.visitors if each.name == lane]
+        went = [each for each in on.order if each.name == lane]
+        assert went == [each for each in came if each.has_been_inside]

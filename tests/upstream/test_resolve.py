@@ -3,6 +3,7 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
 import uvloop
@@ -80,6 +81,13 @@ def test_families_alternate_beginning_with_the_first() -> None:
 async def test_both_families_are_resolved_once_each() -> None:
     assert list(await resolve("127.0.0.1", 5432)) == [v4("127.0.0.1")]
     assert list(await resolve("::1", 5432)) == [v6("::1")]
+
+
+async def test_another_look_up_may_be_given() -> None:
+    async def look_up(host: str, port: int) -> list[tuple[Any, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"for {host}", port))]
+
+    assert list(await resolve("x", 5432, look_up=look_up)) == [v4("for x")]
 
 
 @pytest.mark.parametrize("name", ["does-not-exist.invalid", "x" * 70 + ".com"])

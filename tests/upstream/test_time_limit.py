@@ -113,4 +113,4 @@ async def test_a_socket_that_broke_at_once_is_told() -> None:
     broken = socket.socket()
     broken.close()
     with pytest.raises(UpstreamUnavailable, match="at once"):
-        await _channel_of(broken)
+        await _channel_of(broken, name="cluster")

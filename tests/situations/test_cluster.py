@@ -1,7 +1,7 @@
 import pytest
 
 from dsqlproxy.errors import UpstreamRejected
-from dsqlproxy.upstream.rejections import is_access_denied, with_advice
+from dsqlproxy.situations.cluster import Cause, cause_of, with_advice
 
 DENIED = "unable to accept connection, access denied"
 
@@ -65,6 +65,41 @@ def test_fields_stay_as_they_were_sent() -> None:
     assert with_advice(error, role="admin").fields == error.fields
 
 
-def test_only_a_denied_token_is_access_denied() -> None:
-    assert is_access_denied(rejected(DENIED))
-    assert not is_access_denied(rejected("Unable to accept connection, rate exceeded."))
+EXPIRED = "The security token included in the request is expired"
+
+
+@pytest.mark.parametrize(
+    ("message", "hint", "cause"),
+    [
+        (DENIED, "Signature expired: …", Cause.SIGNATURE_EXPIRED),
+        (DENIED, EXPIRED, Cause.CREDENTIALS_REFUSED),
+        (DENIED, "User: arn:… is not authorized", Cause.NOT_AUTHORIZED),
+        (DENIED, "Wrong user to action mapping. …", Cause.WRONG_ACTION),
+        (DENIED, "", Cause.DENIED),
+        ("Role reader does not exist", "", Cause.UNKNOWN_ROLE),
+        ('IAM authentication failed for user "x"', "", Cause.UNKNOWN_ROLE),
+        ("unable to accept connection, waking up cluster", "", Cause.WAKING_UP),
+        ("Unable to accept connection, rate exceeded.", "", Cause.RATE_EXCEEDED),
+        ("…, too many open connections.", "", Cause.TOO_MANY_CONNECTIONS),
+        ("something new", "", Cause.OTHER),
+    ],
+)
+def test_the_cause_is_in_message_and_hint(
+    message: str, hint: str, cause: Cause
+) -> None:
+    assert cause_of(rejected(message, hint)) is cause
+
+
+def test_only_what_is_about_the_token_is_a_matter_of_credentials() -> None:
+    assert Cause.DENIED.is_about_the_token
+    assert not Cause.RATE_EXCEEDED.is_about_the_token
+    assert not Cause.UNKNOWN_ROLE.is_about_the_token
+
+
+def test_what_passes_by_itself_is_known() -> None:
+    passing = {cause for cause in Cause if cause.is_passing}
+    assert passing == {
+        Cause.WAKING_UP,
+        Cause.RATE_EXCEEDED,
+        Cause.TOO_MANY_CONNECTIONS,
+    }

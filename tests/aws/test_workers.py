@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from dsqlproxy.upstream.workers import Workers
+from dsqlproxy.aws.workers import Workers
 
 
 async def test_result_and_error_come_back() -> None:

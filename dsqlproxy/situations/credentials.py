@@ -1,8 +1,12 @@
-"""What botocore raises when credentials are missing, told as a `TokenError`.
+"""What is wrong with the AWS credentials, told as a `TokenError`.
 
-A table from exception to words, without importing botocore: classes are known by
-their names. Nothing of a foreign exception's text is repeated, since it may hold
-what a credential process printed; only names that the user wrote are.
+What botocore raises is a table from exception to words, without importing botocore:
+classes are known by their names. Nothing of a foreign exception's text is repeated,
+since it may hold what a credential process printed; only names that the user wrote
+are: of profiles, files and roles.
+
+Each says which source was tried and what mends it. ``may_pass`` is False where only
+another configuration of the proxy does.
 """
 
 from dataclasses import dataclass
@@ -48,10 +52,30 @@ def explain(error: Exception, origin: CredentialOrigin) -> TokenError:
         if tell is not None:
             return tell(error, origin)
     return TokenError(
-        "could not sign a token",
+        "could not get AWS credentials",
         detail=f"{origin.subject} failed with {type(error).__name__}.",
         hint=f"{origin.command('sts get-caller-identity')} shows the reason.",
     )
+
+
+def explain_assume_role(
+    error: Exception, origin: CredentialOrigin, *, role_arn: str
+) -> TokenError:
+    """Say why the role of the key ``assume_role`` could not be assumed."""
+    code = _response_code(error)
+    is_about_keys = "Expired" in code or code in _UNKNOWN_KEYS
+    if not code or is_about_keys:
+        # STS was not reached, or it is not the role that is wrong.
+        return explain(error, origin)
+    return TokenError(
+        "the role of `assume_role` could not be assumed",
+        detail=f"With {origin}, AWS answered {code} to AssumeRole of {role_arn}.",
+        hint=f"Allow sts:AssumeRole on {role_arn} to the identity of these "
+        "credentials, let the role's trust policy name it, and check the external id.",
+    )
+
+
+# -- what is known without botocore ----------------------------------------------------
 
 
 def too_slow(seconds: float, origin: CredentialOrigin) -> TokenError:
@@ -61,6 +85,45 @@ def too_slow(seconds: float, origin: CredentialOrigin) -> TokenError:
         detail=f"{origin.subject} did not answer within {seconds:g} s.",
         hint="Is there a way to AWS from here? "
         f"{origin.command('sts get-caller-identity')} should answer at once.",
+    )
+
+
+def too_many_hang(count: int, origin: CredentialOrigin) -> TokenError:
+    """Say that the source hangs for good, and is not asked again before it answers."""
+    return TokenError(
+        "the source of the AWS credentials hangs",
+        detail=f"{origin.subject} was asked {count} times and never answered.",
+        hint="End the program that hangs (credential_process), or restart the proxy.",
+    )
+
+
+def not_renewed(trouble: TokenError) -> TokenError:
+    """Say that credentials have expired, and why there are no others."""
+    return TokenError(
+        "the AWS credentials have expired and cannot be renewed",
+        detail=f"The last try: {trouble.message}. {trouble.detail}".rstrip(),
+        hint=trouble.hint,
+        may_pass=trouble.may_pass,
+    )
+
+
+def expired_when_fetched(origin: CredentialOrigin) -> TokenError:
+    """Say that only credentials were found which have expired."""
+    return TokenError(
+        "the AWS credentials have expired",
+        detail=f"{origin.subject} gave credentials that have expired already.",
+        hint=f"Renew them (`aws sso login`, or whatever writes them), and check this "
+        f"machine's clock. {AFTERWARDS}",
+    )
+
+
+def put_aside(short_id: str, origin: CredentialOrigin) -> TokenError:
+    """Say that the cluster does not take what is found."""
+    return TokenError(
+        "the cluster refuses the AWS credentials",
+        detail=f"{origin.subject} gives {short_id}, which are put aside: expired, "
+        "deactivated or unknown to AWS.",
+        hint=f"Run {origin.command('sso login')}, or renew the keys. {AFTERWARDS}",
     )
 
 
@@ -74,12 +137,16 @@ def needs_a_prompt(profile: str, origin: CredentialOrigin) -> TokenError:
     )
 
 
+# -- what botocore raises --------------------------------------------------------------
+
+
 def _no_credentials(_error: Exception, origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "no AWS credentials",
         detail=f"Nothing was found in {origin}.",
         hint=f"Run {origin.command('configure')} or `aws sso login`, or set "
-        f"`profile`. {AFTERWARDS}",
+        "`profile`; on EC2 attach an instance profile, and in a container there allow "
+        f"metadata two hops. {AFTERWARDS}",
     )
 
 
@@ -130,6 +197,7 @@ def _crt_missing(_error: Exception, origin: CredentialOrigin) -> TokenError:
         detail=f"{origin.subject} uses `aws login`, which needs botocore's extra "
         "`crt`.",
         hint='Run `pip install "botocore[crt]"` where the proxy is installed.',
+        may_pass=False,
     )
 
 
@@ -152,21 +220,58 @@ def _bad_configuration(error: Exception, origin: CredentialOrigin) -> TokenError
 
 def _retrieval_failed(error: Exception, origin: CredentialOrigin) -> TokenError:
     provider = _named(error, "provider") or "a source of credentials"
+    words, hint = _PROVIDERS.get(provider, (provider, ""))
     return TokenError(
         "the AWS credentials could not be fetched",
-        detail=f"{origin.subject} uses {provider}, which failed.",
+        detail=f"{origin.subject} uses {words}, which failed.",
+        hint=hint or f"{origin.command('sts get-caller-identity')} shows the reason.",
+    )
+
+
+_CONTAINER = (
+    "the container's credentials endpoint (AWS_CONTAINER_CREDENTIALS_…_URI)",
+    "On ECS check that the task has a role, on EKS the Pod Identity agent and its "
+    "association; where there is neither, clear the variable.",
+)
+_INSTANCE = (
+    "instance metadata",
+    "Attach an instance profile; in a container on EC2 allow metadata two hops.",
+)
+_PROVIDERS = {
+    "container-role": _CONTAINER,
+    "EcsContainer": _CONTAINER,
+    "iam-role": _INSTANCE,
+    "Ec2InstanceMetadata": _INSTANCE,
+    "custom-process": ("credential_process", ""),
+}
+"""botocore's names of sources, in words, and what mends each where that is known."""
+
+
+def _file_or_program(error: Exception, origin: CredentialOrigin) -> TokenError:
+    name = getattr(error, "filename", None)
+    named = f"{str(name)!r}, a file or program that" if name else "a file or program"
+    return TokenError(
+        "the AWS credentials could not be fetched",
+        detail=f"{origin.subject} leads to {named} does not exist or cannot be used "
+        "(credential_process, web_identity_token_file, "
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE).",
+        hint=f"Correct the name, or see that the proxy may read it. {AFTERWARDS}",
+    )
+
+
+def _not_an_answer(_error: Exception, origin: CredentialOrigin) -> TokenError:
+    return TokenError(
+        "the AWS credentials could not be fetched",
+        detail=f"{origin.subject} gave no valid answer (credential_process, container "
+        "endpoint).",
         hint=f"{origin.command('sts get-caller-identity')} shows the reason.",
     )
 
 
-def _process_failed(_error: Exception, origin: CredentialOrigin) -> TokenError:
-    return TokenError(
-        "the AWS credentials could not be fetched",
-        detail=f"{origin.subject} names a program or a file that does not exist, "
-        "cannot be used or gave no valid answer (credential_process, "
-        "web_identity_token_file).",
-        hint=f"{origin.command('sts get-caller-identity')} shows the reason.",
-    )
+def _failed_at_run_time(error: Exception, origin: CredentialOrigin) -> TokenError:
+    if "still expired" in str(error):  # what botocore says of what it has fetched
+        return expired_when_fetched(origin)
+    return _not_an_answer(error, origin)
 
 
 def _prompted(_error: Exception, origin: CredentialOrigin) -> TokenError:
@@ -174,19 +279,58 @@ def _prompted(_error: Exception, origin: CredentialOrigin) -> TokenError:
 
 
 def _refused_by_aws(error: Exception, origin: CredentialOrigin) -> TokenError:
+    if _is_about_the_clock(error):
+        return _clock_differs(origin)
     operation = getattr(error, "operation_name", "a request")
-    code = _response_code(error)
-    if "Expired" in code:
+    code = _response_code(error) or "an error"
+    said = f"{origin.subject}: AWS answered {code} to {operation}."
+    if operation == "AssumeRoleWithWebIdentity":
         return TokenError(
-            "the AWS credentials have expired",
-            detail=f"{origin.subject}: AWS answered {code} to {operation}.",
+            "AWS refused the web identity",
+            detail=said,
+            hint="Check that the token file (AWS_WEB_IDENTITY_TOKEN_FILE) is renewed "
+            "and that the role's trust policy names its issuer and subject.",
+        )
+    if operation == "GetRoleCredentials":
+        return TokenError(
+            "AWS SSO refused the role",
+            detail=said,
+            hint="Check sso_account_id and sso_role_name of the profile, and that the "
+            f"user is assigned to both; or run {origin.command('sso login')}. "
+            f"{AFTERWARDS}",
+        )
+    if "Expired" in code or code in _UNKNOWN_KEYS:
+        return TokenError(
+            "the AWS credentials have expired or are not valid",
+            detail=said,
             hint=f"Run {origin.command('sso login')}, or renew the keys. {AFTERWARDS}",
         )
     return TokenError(
         f"AWS refused {operation}",
-        detail=f"{origin.subject}: AWS answered {code}.",
-        hint="Check the role's trust policy and the permissions of its source; "
-        f"{origin.command('sts get-caller-identity')} should succeed.",
+        detail=said,
+        hint="Check the role's trust policy, its external id, and that the source may "
+        f"sts:AssumeRole; {origin.command('sts get-caller-identity')} should succeed.",
+    )
+
+
+_UNKNOWN_KEYS = frozenset(("InvalidClientTokenId", "SignatureDoesNotMatch"))
+"""What AWS answers to keys that are deleted, deactivated or mistyped."""
+
+
+def _is_about_the_clock(error: Exception) -> bool:
+    # The code is that of a wrong secret key; the words tell them apart.
+    is_late = any(
+        word in str(error) for word in ("Signature expired", "not yet current")
+    )
+    return _response_code(error) == "SignatureDoesNotMatch" and is_late
+
+
+def _clock_differs(origin: CredentialOrigin) -> TokenError:
+    return TokenError(
+        "AWS refuses what is signed by this machine's clock",
+        detail=f"{origin.subject}: AWS answered that the signature is expired or from "
+        "the future, so its clock and this machine's differ by minutes.",
+        hint="Set this machine's clock (NTP).",
     )
 
 
@@ -203,6 +347,7 @@ def _bad_region(_error: Exception, _origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "the AWS Region to sign for is missing or malformed",
         hint="Set `region`, for example us-east-1.",
+        may_pass=False,
     )
 
 
@@ -213,10 +358,9 @@ def _named(error: Exception, key: str) -> str:
 
 
 def _response_code(error: Exception) -> str:
-    """Take the error code out of a ClientError, and nothing else."""
+    """Take the error code out of a ClientError; others have none."""
     response: dict[str, Any] = getattr(error, "response", {})
-    code = response.get("Error", {}).get("Code")
-    return str(code or "an error")
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 # Names of classes, the most derived first found wins (the order of the MRO). They
@@ -236,12 +380,15 @@ _TABLE = {
     "ConfigParseError": _bad_configuration,
     "ConfigNotFound": _bad_configuration,
     "CredentialRetrievalError": _retrieval_failed,
-    "JSONDecodeError": _process_failed,
+    "UnknownCredentialError": _bad_configuration,
     "EOFError": _prompted,
     "ClientError": _refused_by_aws,
     "HTTPClientError": _unreachable,
     "ConnectionError": _unreachable,
     "NoRegionError": _bad_region,
     "InvalidRegionError": _bad_region,
-    "OSError": _process_failed,
+    "RuntimeError": _failed_at_run_time,
+    "ValueError": _not_an_answer,  # a JSONDecodeError is one
+    "KeyError": _not_an_answer,
+    "OSError": _file_or_program,
 }

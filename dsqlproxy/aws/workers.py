@@ -32,6 +32,10 @@ class Workers:
 
         Cancelled, it stops waiting; a call that has begun runs to its end unseen.
         """
+        return await asyncio.wrap_future(self.submit(call))
+
+    def submit(self, call: Callable[[], T]) -> "Future[T]":
+        """Have ``call`` made on one of the threads; its result comes in the future."""
         if self._closed:
             msg = f"{self._name} workers are closed"
             raise RuntimeError(msg)
@@ -46,7 +50,7 @@ class Workers:
             )
             self._threads.append(thread)
             thread.start()
-        return await asyncio.wrap_future(future)
+        return future
 
     def close(self) -> None:
         """Let the threads end after what they are doing; does not wait for them."""

@@ -1,0 +1,1 @@
+"""Who the proxy is to AWS: credentials, and the tokens that they sign."""

@@ -1,0 +1,66 @@
+"""What an operator learns of credentials and tokens: counted, and in the log."""
+
+from dsqlproxy.aws.credentials import Credentials
+from dsqlproxy.aws.tokens import SigningRequest, Token, TokenSource
+from dsqlproxy.errors import TokenError
+from dsqlproxy.ops.log import EventLog
+from dsqlproxy.ops.metrics import Metrics, TokenOutcome
+from dsqlproxy.situations.cluster import Cause
+
+
+class MeteredTokens:
+    """A token source that counts; the cluster's side does not know the counters."""
+
+    def __init__(self, source: TokenSource, *, metrics: Metrics, log: EventLog) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._log = log
+
+    async def sign(self, request: SigningRequest) -> Token:
+        """Sign and count."""
+        try:
+            token = await self._source.sign(request)
+        except TokenError:
+            self._metrics.token_signed(TokenOutcome.FAILED)
+            raise
+        self._metrics.token_signed(TokenOutcome.SIGNED)
+        self._log.debug("token signed", role=request.role, region=request.region)
+        return token
+
+    @property
+    def failure(self) -> TokenError | None:
+        """Why nothing can be signed, as of now."""
+        return self._source.failure
+
+    def note_refused(self, token: Token, cause: Cause) -> None:
+        """Learn that the cluster refused a token."""
+        self._source.note_refused(token, cause)
+
+
+class CredentialLog:
+    """Writes to the log what becomes of credentials."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def credentials_changed(
+        self, credentials: Credentials, *, expires_in: float | None
+    ) -> None:
+        """Say whose are used from now on."""
+        self._log.info(
+            "credentials changed",
+            source=credentials.source,
+            access_key_id=credentials.short_id,
+            role_arn=credentials.role_arn or None,
+            expires_in=None if expires_in is None else round(expires_in),
+        )
+
+    def credentials_failed(self, error: TokenError) -> None:
+        """Say why there are no new ones."""
+        self._log.warning(
+            "credentials failed",
+            code=error.sqlstate,
+            message=error.message,
+            detail=error.detail,
+            hint=error.hint,
+        )
