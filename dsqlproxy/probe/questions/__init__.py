@@ -1,0 +1,1 @@
+"""The questions of the probe, one file for each of their kinds."""
