@@ -23,6 +23,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "run": "run the proxy; this is what dsqlproxy does without a command",
     "demo": "a stand-in for a cluster and the proxy, to try it without AWS",
     "emulator": "the stand-in for a cluster alone",
+    "exec": "run one command with a proxy of its own, and end with it",
+    "check": "examine the way to the cluster, and say what is wrong with it",
     "token": "print one IAM token",
     "schema": "print the JSON schema of the configuration",
     "status": "list the sessions of a running proxy",
@@ -50,6 +52,9 @@ Use it
 
       dsqlproxy --cluster <26 characters>.dsql.us-east-1.on.aws
       psql -h 127.0.0.1 -U admin postgres
+
+  Does it not work? The same flags after `dsqlproxy check` explain why. For one
+  command there is `dsqlproxy exec --cluster ENDPOINT --role admin -- psql`.
 
   For several clusters, or anything beyond the flags of `dsqlproxy run --help`,
   write a file; config.example.yaml has every key.
