@@ -1,6 +1,7 @@
 # Every target makes its own virtual environment when there is none.
 #   make demo    an emulated cluster and the proxy; prints the psql line
 #   make test    format, lint, types, contracts, tests with coverage
+#   make docs    docs/errors.md, of what the code says
 #   make bench   the benchmark; writes docs/performance.md
 #   make soak    long runs: deep property tests, then a load with swaps and faults
 #                (MINUTES=10)
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 10
 LISTEN ?= 127.0.0.1:5432
 
-.PHONY: demo test bench soak clean
+.PHONY: demo test docs bench soak clean
 
 demo: $(VENV)/.for-demo
 	@exec $(BIN)/dsqlproxy demo --listen $(LISTEN)
@@ -31,6 +32,9 @@ test: $(VENV)/.for-test
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+docs: $(VENV)/.for-demo
+	$(BIN)/python -m dsqlproxy.session.errors_page docs/errors.md
 
 bench: $(VENV)/.for-test
 	$(BIN)/python -m bench
