@@ -252,12 +252,12 @@ class Channel(asyncio.Protocol):
             self.abort()
             raise
 
-    async def linger(self, seconds: float) -> None:
-        """Throw away what the peer still sends, and end writing when it pauses.
+    async def linger(self, seconds: float, *, is_sending: bool = False) -> None:
+        """End writing, and throw away what the peer still sends until it ends.
 
-        For last words to a peer that may be sending: closing a socket with unread
-        bytes in it makes a reset, which can overtake the words; and libpq that finds
-        our end before it has sent everything does not look at the words before it.
+        For last words: closing a socket with unread bytes in it makes a reset, which
+        can overtake them. And libpq that finds our end while it ``is_sending`` does
+        not look for words before it: so that comes when the peer pauses.
         """
         ended = asyncio.Event()
         self._sink = discard = Discard()
@@ -265,7 +265,8 @@ class Channel(asyncio.Protocol):
         self.when_ended(ended.set)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await discard.wait_for_pause(ended)
+                if is_sending:
+                    await discard.wait_for_pause(ended)
                 self.end_writing()
                 await ended.wait()
         await self.close_within(seconds)

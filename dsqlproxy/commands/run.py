@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import shlex
@@ -20,6 +21,9 @@ from dsqlproxy.errors import DsqlProxyError
 
 if TYPE_CHECKING:
     from dsqlproxy.drain import Shutdown
+
+LOADED_SECONDS = 5.0
+"""After this all code is there; botocore's comes with the first credentials."""
 
 HELP = """\
 Run the proxy: listen, sign a token for each upstream login, and relay.
@@ -67,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         async def serve() -> int:
             proxy = Proxy(config, log=log, clocks=system_clocks())
             shutdown = Shutdown()
+            keep_code_uncollected(after_seconds=LOADED_SECONDS)
             with forward_signals(shutdown), ready_file(args.ready_file) as write:
                 await proxy.run(
                     shutdown, on_started=lambda started: write(started.as_dict())
@@ -91,6 +96,16 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS has a lower true limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_code_uncollected(*, after_seconds: float) -> None:
+    """Have the garbage collector pass over what is there by then.
+
+    A full collection looks at every module, class and function as well, none of which
+    is ever garbage: 50 ms in which no session moves a byte (measured; five times what
+    it takes without them).
+    """
+    asyncio.get_running_loop().call_later(after_seconds, gc.freeze)
 
 
 def loop_factory(choice: str | None) -> Callable[[], asyncio.AbstractEventLoop] | None:

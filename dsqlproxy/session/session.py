@@ -332,7 +332,7 @@ class Session:
         is_quiet = relay.tracker.is_quiet
         if is_told and (not is_quiet or ending.reason is CloseReason.MESSAGE_TOO_LARGE):
             # It may be sending, and must have its last words before a reset.
-            await self._client.linger(LINGER_SECONDS)
+            await self._client.linger(LINGER_SECONDS, is_sending=True)
         else:
             await self._client.close_within(LINGER_SECONDS)
         await upstream.close_within(LINGER_SECONDS)

@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from dsqlproxy.channel.sink import Discard
 from tests.kit.channels import (
     SECONDS,
     Listening,
@@ -199,3 +200,25 @@ async def test_a_callback_taken_back_is_not_told() -> None:
         peer.end_writing()
         assert await channel.read() == b""
         assert not told
+
+
+async def test_a_peer_that_goes_on_sending_makes_no_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dsqlproxy.channel.sink.PAUSE_SECONDS", 0.0)
+    discard, ended = Discard(), asyncio.Event()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiting = group.create_task(discard.wait_for_pause(ended))
+        for _ in range(100):
+            discard.received(b"more")
+            await asyncio.sleep(0)
+        assert not waiting.done()
+
+
+async def test_the_end_of_the_peer_is_a_pause() -> None:
+    discard, ended = Discard(), asyncio.Event()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiting = group.create_task(discard.wait_for_pause(ended))
+        await asyncio.sleep(0)
+        ended.set()
+        await waiting
