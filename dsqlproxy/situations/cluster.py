@@ -54,10 +54,9 @@ _ABOUT_THE_TOKEN = frozenset(
 
 
 class _Known(NamedTuple):
-    """What the cluster says, in lower case, and what to do about it."""
+    """A cause, and what to do about it."""
 
     cause: Cause
-    needles: tuple[str, ...]
     advice: str
 
 
@@ -90,63 +89,78 @@ def _as_detail(advice: str, cause: Cause) -> str:
 
 
 def _find(error: UpstreamRejected) -> _Known | None:
-    said = " ".join(value for code, value in error.fields if code in "MDH").lower()
-    for known in _KNOWN:
-        if any(needle in said for needle in known.needles):
+    """Find what is known of a refusal, by how its MESSAGE and HINT begin.
+
+    By the beginning only: further on stands what the client has chosen, the name of
+    its role or the value of a parameter, and nobody may be held, or have the
+    credentials put aside, by a role that is called "waking up".
+    """
+    message = _lower(error, "M")
+    for beginning, known in _BY_MESSAGE:
+        if message.startswith(beginning):
             return known
-    if said.startswith("role ") and "does not exist" in said:
+    if message.startswith("role ") and message.endswith(" does not exist"):
         return _UNKNOWN_ROLE
-    return None
+    if not message.startswith(_DENIED_MESSAGE):
+        return None
+    hint = _lower(error, "H")
+    for beginning, known in _BY_HINT:
+        if hint.startswith(beginning):
+            return known
+    return _NOT_AUTHORIZED if "not authorized" in hint else _DENIED
 
 
+def _lower(error: UpstreamRejected, wanted: str) -> str:
+    return next((value for code, value in error.fields if code == wanted), "").lower()
+
+
+_LATE = _Known(
+    Cause.SIGNATURE_EXPIRED,
+    "The token was signed for this login, so this machine's clock and the "
+    "cluster's differ: check NTP, or raise `token_lifetime`.",
+)
+_STALE = _Known(
+    Cause.CREDENTIALS_REFUSED,
+    "The AWS credentials that signed the token are not valid any more: log in "
+    "again (`aws sso login`) or renew the keys; the proxy takes up the change.",
+)
+_NOT_AUTHORIZED = _Known(
+    Cause.NOT_AUTHORIZED,
+    "Allow dsql:{action} on this cluster to the IAM identity whose credentials "
+    "the proxy uses; a grant may take minutes to be felt.",
+)
+_WRONG_ACTION = _Known(
+    Cause.WRONG_ACTION,
+    "The token carries dsql:{action}, as role {role} needs; the cluster saw "
+    "another user.",
+)
 _UNKNOWN_ROLE = _Known(
     Cause.UNKNOWN_ROLE,
-    ("iam authentication failed",),
     'Create the role with LOGIN, and as admin: AWS IAM GRANT "{role}" TO '
     "'<ARN of the IAM identity>'.",
 )
-
+_DENIED = _Known(
+    Cause.DENIED,
+    "Check that the credentials are valid, that their identity may "
+    "dsql:{action}, and that `cluster` and `region` are right.",
+)
 _TRY_AGAIN = "Try again in some seconds."
 
-# The first that fits counts. Texts: AWS documentation ("Troubleshooting", quotas),
-# and what users of node-postgres and pgx have seen; those of a security token are
-# AWS's identity service's, and that a cluster passes them on is inferred.
-_KNOWN = (
-    _Known(
-        Cause.SIGNATURE_EXPIRED,
-        ("signature expired", "signature not yet current"),
-        "The token was signed for this login, so this machine's clock and the "
-        "cluster's differ: check NTP, or raise `token_lifetime`.",
-    ),
-    _Known(
-        Cause.CREDENTIALS_REFUSED,
-        (
-            "security token included in the request",
-            "request signature we calculated does not match",
-        ),
-        "The AWS credentials that signed the token are not valid any more: log in "
-        "again (`aws sso login`) or renew the keys; the proxy takes up the change.",
-    ),
-    _Known(
-        Cause.NOT_AUTHORIZED,
-        ("not authorized",),
-        "Allow dsql:{action} on this cluster to the IAM identity whose credentials "
-        "the proxy uses; a grant may take minutes to be felt.",
-    ),
-    _Known(
-        Cause.WRONG_ACTION,
-        ("wrong user to action mapping",),
-        "The token carries dsql:{action}, as role {role} needs; the cluster saw "
-        "another user.",
-    ),
-    _UNKNOWN_ROLE,
-    _Known(
-        Cause.DENIED,
-        ("access denied",),
-        "Check that the credentials are valid, that their identity may "
-        "dsql:{action}, and that `cluster` and `region` are right.",
-    ),
-    _Known(Cause.WAKING_UP, ("waking up",), _TRY_AGAIN),
-    _Known(Cause.RATE_EXCEEDED, ("rate exceeded",), _TRY_AGAIN),
-    _Known(Cause.TOO_MANY_CONNECTIONS, ("too many open",), _TRY_AGAIN),
+# In lower case. Texts: AWS documentation ("Troubleshooting", quotas), and what users
+# of node-postgres and pgx have seen; those of a security token are AWS's identity
+# service's, and that a cluster passes them on as a HINT is inferred.
+_REFUSED = "unable to accept connection, "
+_DENIED_MESSAGE = _REFUSED + "access denied"
+_BY_MESSAGE = (
+    (_REFUSED + "waking up", _Known(Cause.WAKING_UP, _TRY_AGAIN)),
+    (_REFUSED + "rate exceeded", _Known(Cause.RATE_EXCEEDED, _TRY_AGAIN)),
+    (_REFUSED + "too many open", _Known(Cause.TOO_MANY_CONNECTIONS, _TRY_AGAIN)),
+    ("iam authentication failed for user", _UNKNOWN_ROLE),
+)
+_BY_HINT = (
+    ("signature expired", _LATE),
+    ("signature not yet current", _LATE),
+    ("the security token included in the request", _STALE),
+    ("the request signature we calculated does not match", _STALE),
+    ("wrong user to action mapping", _WRONG_ACTION),
 )

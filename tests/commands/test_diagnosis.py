@@ -244,6 +244,10 @@ def refuses_with(context: ssl.SSLContext, message: str, hint: str) -> Script:
     return script
 
 
+DENIED = "unable to accept connection, access denied"
+WAKING_UP = "unable to accept connection, waking up cluster, please retry later"
+
+
 async def remedy_of(
     aws: Aws, authority: Authority, message: str, hint: str = ""
 ) -> str:
@@ -273,23 +277,23 @@ async def test_a_grant_leaves_room_where_nobody_said_whose_credentials(
 async def test_a_statement_has_a_pattern_where_nobody_said_the_account(
     aws: Aws, authority: Authority
 ) -> None:
-    remedy = await remedy_of(aws, authority, "access denied", "not authorized")
+    remedy = await remedy_of(aws, authority, DENIED, "not authorized")
     assert ":us-east-1:*:cluster/" in remedy
 
 
 async def test_a_clock_that_is_right_is_not_to_be_set(
     aws: Aws, authority: Authority
 ) -> None:
-    assert await remedy_of(aws, authority, "denied", "Signature expired: x") == ""
+    assert await remedy_of(aws, authority, DENIED, "Signature expired: x") == ""
 
 
 async def test_a_clock_that_is_not_known_to_be_right_is(
     aws: Aws, authority: Authority
 ) -> None:
     aws.no_date = "no"
-    remedy = await remedy_of(aws, authority, "denied", "Signature expired: x")
+    remedy = await remedy_of(aws, authority, DENIED, "Signature expired: x")
     assert "timedatectl" in remedy
 
 
 async def test_what_passes_needs_no_remedy(aws: Aws, authority: Authority) -> None:
-    assert await remedy_of(aws, authority, "waking up cluster") == ""
+    assert await remedy_of(aws, authority, WAKING_UP) == ""

@@ -30,7 +30,7 @@ TABLE = [
     (STALE, Remedy.CREDENTIALS),
     (SLEEPS, Remedy.TIME),
     (rejected("Unable to accept connection, rate exceeded."), Remedy.TIME),
-    (rejected("…, too many open connections."), Remedy.TIME),
+    (rejected("Unable to accept connection, too many open connections."), Remedy.TIME),
     (EXPIRED, Remedy.NEW_TOKEN),
     (rejected(DENIED, "User: … is not authorized"), Remedy.NONE),
     (rejected(DENIED, "Wrong user to action mapping."), Remedy.NONE),

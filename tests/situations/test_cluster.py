@@ -1,4 +1,5 @@
 import pytest
+from hypothesis import given, strategies as st
 
 from dsqlproxy.errors import UpstreamRejected
 from dsqlproxy.situations.cluster import Cause, cause_of, with_advice
@@ -54,7 +55,9 @@ def test_advice_in_the_place_of_a_detail_reads_as_an_explanation() -> None:
     assert hinted.detail.startswith("The cluster refused the token: allow dsql:")
     late = with_advice(rejected(DENIED, "Signature expired: …"), role="admin")
     assert late.detail.startswith("The token was signed for this login, ")
-    busy = with_advice(rejected("Rate exceeded", "later"), role="admin")
+    busy = with_advice(
+        rejected("Unable to accept connection, rate exceeded", "later"), role="admin"
+    )
     assert busy.detail == "The cluster refused the login: try again in some seconds."
     unknown = with_advice(rejected("something new", "hint"), role="admin")
     assert unknown.detail == ""
@@ -80,7 +83,11 @@ EXPIRED = "The security token included in the request is expired"
         ('IAM authentication failed for user "x"', "", Cause.UNKNOWN_ROLE),
         ("unable to accept connection, waking up cluster", "", Cause.WAKING_UP),
         ("Unable to accept connection, rate exceeded.", "", Cause.RATE_EXCEEDED),
-        ("…, too many open connections.", "", Cause.TOO_MANY_CONNECTIONS),
+        (
+            "Unable to accept connection, too many open …",
+            "",
+            Cause.TOO_MANY_CONNECTIONS,
+        ),
         ("something new", "", Cause.OTHER),
     ],
 )
@@ -103,3 +110,34 @@ def test_what_passes_by_itself_is_known() -> None:
         Cause.RATE_EXCEEDED,
         Cause.TOO_MANY_CONNECTIONS,
     }
+
+
+CHOSEN = [
+    "waking up",
+    "rate exceeded",
+    "too many open connections",
+    "unable to accept connection, waking up",
+    "signature expired",
+    "the security token included in the request is expired",
+    "access denied",
+]
+
+
+@pytest.mark.parametrize("text", CHOSEN)
+def test_what_a_client_may_choose_is_no_cause(text: str) -> None:
+    """Else one client could have all the others held."""
+    role = cause_of(rejected(f"Role {text} does not exist"))
+    assert role is Cause.UNKNOWN_ROLE
+    assert cause_of(rejected(f'IAM authentication failed for user "{text}"')) is role
+    value = f'invalid value for parameter "TimeZone": "{text}"'
+    assert cause_of(rejected(value, f"Perhaps {text}?")) is Cause.OTHER
+    mapping = f"Wrong user to action mapping. user: {text}, action: DbConnect"
+    assert cause_of(rejected(DENIED, mapping)) is Cause.WRONG_ACTION
+
+
+@given(st.text())
+def test_the_property_of_a_text_that_is_not_at_the_beginning(text: str) -> None:
+    for chosen in CHOSEN:
+        refusal = rejected(f"x{text}{chosen}", f"x{text}{chosen}")
+        assert not cause_of(refusal).is_passing
+        assert not cause_of(refusal).is_about_the_token

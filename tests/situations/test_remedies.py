@@ -27,7 +27,10 @@ def refusal(message: str, hint: str = "") -> UpstreamRejected:
 
 
 def test_a_missing_permission_gets_a_statement() -> None:
-    error = refusal("access denied", "User: x is not authorized to perform: y")
+    error = refusal(
+        "unable to accept connection, access denied",
+        "User: x is not authorized to perform: y",
+    )
     remedy = remedy_for(error, role="admin", cluster_arn=ARN, identity_arn=None)
     assert remedy == allow("admin", cluster_arn=ARN)
 
