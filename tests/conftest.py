@@ -30,8 +30,11 @@ _TURNS_TO_CLOSE = 200
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_loops: run under asyncio and under uvloop")
-    # Programs inherit what is ignored: under nohup, none would end by SIGHUP.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # What is ignored is inherited: under nohup no program would end by SIGHUP, and a
+    # shell ignores the other two for what it runs in the background.
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories(
