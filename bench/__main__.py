@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from bench.credentials import Scale, SourceLatency, Where, measure_latency
+from bench.load import DATABASE, ROLE
 from bench.measures import Plan, Results, measures, run_round
 from bench.memory import Memory, measure_memory
 from bench.page import render_page
@@ -22,6 +24,7 @@ from bench.servers import (
     Postgres,
     Subject,
     Workplace,
+    cluster_before,
     postgres,
 )
 from bench.swaps import (
@@ -76,8 +79,8 @@ def _parse_arguments() -> argparse.Namespace:
         default=[],
         metavar="KEY",
         help="measure only these: simple-1, extended-8, simple-1-core, rows-small,"
-        " rows-large, connects, memory, swap-pause, swap-tps, swap-memory; writes no"
-        " page unless --output is given",
+        " rows-large, connects, memory, swap-pause, swap-tps, swap-memory,"
+        " credentials; writes no page unless --output is given",
     )
     parser.add_argument("--rounds", type=int, help="rounds (default: 9)")
     parser.add_argument("--output", type=Path, help=f"the page (default: {PAGE.name})")
@@ -97,6 +100,7 @@ def _run(plan: Plan, programs: Programs, *, only: list[str]) -> tuple[str, bool]
     results = Results()
     memory: dict[str, Memory] = {}
     swaps = SwapResults()
+    latencies: list[SourceLatency] = []
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix=TEMPORARY)
         directory = Path(stack.enter_context(temporary))
@@ -106,6 +110,8 @@ def _run(plan: Plan, programs: Programs, *, only: list[str]) -> tuple[str, bool]
         if not only or "memory" in only:
             _measure_memory(plan, place, server, memory, results)
         _measure_swaps(plan, place, server, swaps, results, only=only)
+        if not only or "credentials" in only:
+            _measure_latency(plan, place, server, latencies, results)
         subjects = _start(stack, place, server, results)
         pids = [server.pid, *(pid for subject in subjects for pid in subject.pids)]
         planned = [
@@ -124,6 +130,7 @@ def _run(plan: Plan, programs: Programs, *, only: list[str]) -> tuple[str, bool]
         results=results,
         memory=memory,
         swaps=swaps,
+        latencies=latencies,
     )
     return page, any(what.startswith(PROXY) for what in results.failures)
 
@@ -173,6 +180,28 @@ def _measure_swaps(
             step()
         except (OSError, BenchError) as error:
             results.failures[f"{PROXY}, {key}"] = str(error)
+
+
+def _measure_latency(
+    plan: Plan,
+    place: Workplace,
+    server: Postgres,
+    latencies: list[SourceLatency],
+    results: Results,
+) -> None:
+    scale = Scale(
+        sessions=plan.latency_sessions,
+        held=plan.latency_held,
+        seconds=plan.latency_seconds,
+    )
+    try:
+        with cluster_before(place, server, session_limit="60m") as cluster:
+            where = Where(cluster, ROLE, DATABASE, place.new)
+            latencies += measure_latency(
+                where, scale, rounds=plan.latency_rounds, on_run=_say
+            )
+    except (OSError, BenchError) as error:
+        results.failures[f"{PROXY}, credentials"] = str(error)
 
 
 def _start(

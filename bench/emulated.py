@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,12 @@ def running_proxy(
     credentials: Mapping[str, str],
     log_level: str = "warning",
     must_end_in_order: bool = False,
+    program: Sequence[str] = ("dsqlproxy",),
 ) -> Iterator[RunningProxy]:
     """Run ``dsqlproxy --config``; its files go to ``home``, a directory of its own.
 
     ``must_end_in_order``: `BenchError` if it does not leave with code 0 on SIGTERM.
+    ``program``: the module that is run, and words that it takes before the flags.
     """
     ready_file, log_file, config_file = home / "ready.json", home / "log", home / "yaml"
     config = {
@@ -121,7 +123,7 @@ def running_proxy(
         "drain_timeout": "1s",
     }
     config_file.write_text(json.dumps(config))  # which is YAML
-    command = [sys.executable, "-m", "dsqlproxy", "--config", str(config_file)]
+    command = [sys.executable, "-m", *program, "--config", str(config_file)]
     command += ["--ready-file", str(ready_file)]
     environment = {**_NO_OTHER_CREDENTIALS, **credentials}
     with running(command, log_file=log_file, environment=environment) as process:

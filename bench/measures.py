@@ -41,6 +41,11 @@ class Plan:
     swap_pairs: int = 7
     swap_run_seconds: int = 12
     statement_sessions: int = 1000
+    latency_rounds: int = 3
+    latency_sessions: int = 100
+    latency_held: int = 200
+    latency_seconds: float = 4.0
+    """Of each phase, of which a run with one source has four."""
 
     @classmethod
     def quick(cls) -> "Plan":
@@ -55,6 +60,10 @@ class Plan:
             swap_pairs=1,
             swap_run_seconds=6,
             statement_sessions=100,
+            latency_rounds=1,
+            latency_sessions=20,
+            latency_held=40,
+            latency_seconds=1.0,
         )
 
 

@@ -5,6 +5,8 @@ from datetime import date
 from pathlib import Path
 from string import Template
 
+from bench.credentials import SourceLatency
+from bench.credentials_page import TARGET_MS, error_count, latency_table
 from bench.measures import Plan, Results
 from bench.memory import Memory
 from bench.report import (
@@ -32,6 +34,7 @@ def render_page(
     results: Results,
     memory: Mapping[str, Memory],
     swaps: SwapResults,
+    latencies: Sequence[SourceLatency],
 ) -> str:
     """Fill the template."""
     subjects = (DIRECT, *INTERMEDIARIES)
@@ -57,6 +60,13 @@ def render_page(
         swap_throughput=throughput_table(swaps),
         statements=STATEMENTS,
         statement_memory=statement_table(swaps),
+        latency_sessions=plan.latency_sessions,
+        latency_held=plan.latency_held,
+        latency_seconds=f"{plan.latency_seconds:g}",
+        latency_rounds=plan.latency_rounds,
+        latency_target=f"{TARGET_MS:g}",
+        latency=latency_table(latencies),
+        latency_errors=error_count(latencies),
         failures=failure_list(results.failures),
     )
 

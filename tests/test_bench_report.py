@@ -212,6 +212,7 @@ def test_page_has_every_section_and_no_placeholder() -> None:
         results=results,
         memory={},
         swaps=SwapResults(),
+        latencies=[],
     )
     assert "$" not in page
     assert "2026-11-22: a processor; PostgreSQL 15." in page
@@ -220,6 +221,7 @@ def test_page_has_every_section_and_no_placeholder() -> None:
         "## Speed",
         f"### {SIMPLE.title}",
         "## Swaps",
+        "## A source of credentials that hangs",
         "## Memory",
     )
     for heading in headings:
