@@ -139,7 +139,8 @@ class Proxy:
 
     def _build_services(self, listener: ListenerConfig) -> Services:
         source = self._tokens[self._identity(listener)]
-        tokens = MeteredTokens(source, metrics=self._metrics, log=self._log)
+        credentials = source.for_cluster(listener.endpoint.host)
+        tokens = MeteredTokens(credentials, metrics=self._metrics, log=self._log)
         connector = Connector(
             Target.from_listener(listener),
             tokens,
@@ -150,7 +151,7 @@ class Proxy:
         return Services(
             config=listener,
             connector=connector,
-            credentials=source,
+            credentials=credentials,
             cancel_keys=self._cancel_keys,
             open_sessions=self._open_sessions,
             admitted=set(),

@@ -10,12 +10,12 @@ again is decided elsewhere.
 
 import logging
 import os
-import subprocess
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final
 
 from dsqlproxy.aws.credentials import Credentials, Identity
+from dsqlproxy.aws.programs import Programs
 from dsqlproxy.aws.secret import Secret
 from dsqlproxy.config.assume_role import AssumedRole
 from dsqlproxy.errors import TokenError
@@ -51,18 +51,24 @@ def origin_of(identity: Identity) -> CredentialOrigin:
     """Say where credentials are looked for, as far as it can be named beforehand."""
     if identity.given is not None:
         return CredentialOrigin(None, given=True)
-    if identity.profile is not None or os.environ.get("AWS_ACCESS_KEY_ID"):
-        return CredentialOrigin(identity.profile)
-    return CredentialOrigin(
-        os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
-    )
+    if identity.profile is not None:
+        return CredentialOrigin(identity.profile, named_by="`profile`")
+    # In botocore's order. Where keys stand beside it, the profile is not looked at,
+    # but it has to exist.
+    variables = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")
+    name = next((each for each in variables if os.environ.get(each)), "")
+    has_keys = os.environ.get("AWS_ACCESS_KEY_ID")
+    return CredentialOrigin(None if has_keys else os.environ.get(name), named_by=name)
 
 
-def fetch(identity: Identity, region: str) -> Credentials:
+def fetch(
+    identity: Identity, region: str, programs: Programs | None = None
+) -> Credentials:
     """Find the credentials of an identity now; every failure is a `TokenError`.
 
     A profile that the user named goes before keys in the environment; one that only
     AWS_PROFILE names comes after them (as with every AWS SDK for Python).
+    ``programs`` has the programs that this takes, while it waits for them.
     """
     origin = origin_of(identity)
     role = identity.assume_role
@@ -80,7 +86,7 @@ def fetch(identity: Identity, region: str) -> Credentials:
                 return base
             session = isolated_session(region)
         else:
-            session = _user_session(identity.profile, region)
+            session = _user_session(identity.profile, region, programs or Programs())
             base = _find(session, identity, origin)
     except TokenError:
         raise
@@ -109,7 +115,7 @@ def _frozen_for_botocore(credentials: Credentials) -> Any:
 # -- sessions --------------------------------------------------------------------------
 
 
-def _user_session(profile: str | None, region: str) -> Any:
+def _user_session(profile: str | None, region: str, programs: Programs) -> Any:
     """Make a session that sees the user's files and environment as they are now."""
     import botocore.session  # noqa: PLC0415
     from botocore.credentials import ProcessProvider  # noqa: PLC0415
@@ -123,15 +129,24 @@ def _user_session(profile: str | None, region: str) -> Any:
     metadata = getattr(providers.get_provider("iam-role"), "_role_fetcher", None)
     if metadata is not None:
         metadata._evaluate_expiration = lambda _credentials: None  # noqa: SLF001
-    # A credential process must not wait for what somebody types into the terminal.
-    providers.insert_before(
-        "custom-process",
-        ProcessProvider(
-            profile_name=session.profile or "default",
+
+    def process_provider(profile_name: str) -> Any:
+        return ProcessProvider(
+            profile_name=profile_name,
             load_config=lambda: session.full_config,
-            popen=partial(subprocess.Popen, stdin=subprocess.DEVNULL),
-        ),
+            popen=programs.start,
+        )
+
+    providers.insert_before(
+        "custom-process", process_provider(session.profile or "default")
     )
+    # A role's source profile may have a credential process too, by a provider that
+    # botocore makes when it comes to that. Again the names are private: without them
+    # that one is run as botocore does it, with a terminal and without an end.
+    role = providers.get_provider("assume-role")
+    builder = getattr(role, "_profile_provider_builder", None)
+    if builder is not None and hasattr(builder, "_create_process_provider"):
+        builder._create_process_provider = process_provider  # noqa: SLF001
     return session
 
 

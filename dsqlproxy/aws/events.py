@@ -17,6 +17,9 @@ class CredentialEvents(Protocol):
     def credentials_failed(self, error: TokenError) -> None:
         """Learn why there are none, or no new ones; once for each distinct reason."""
 
+    def watch_failed(self, error: Exception) -> None:
+        """Learn why changes of the AWS files are not seen; once for each reason."""
+
 
 class NobodyToTell:
     """For a command that signs one token."""
@@ -27,4 +30,7 @@ class NobodyToTell:
         """Ignore it."""
 
     def credentials_failed(self, error: TokenError) -> None:
+        """Ignore it."""
+
+    def watch_failed(self, error: Exception) -> None:
         """Ignore it."""

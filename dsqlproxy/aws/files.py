@@ -40,7 +40,8 @@ class FileMemory:
 
     def __init__(self) -> None:
         self._seen: Fingerprint | None = None
-        self._rewrites = 0
+        self._cache_rewrites = 0
+        self._file_rewrites = 0
 
     def note_look(self, found: Fingerprint) -> bool:
         """Take how they are now; True if that is new, and a fetch is worth while."""
@@ -57,12 +58,22 @@ class FileMemory:
         look. But botocore itself saves the SSO token that it renews: after a fetch
         that found credentials, the caches are as it left them. After one that did
         not, somebody may have logged in meanwhile and must not wait for the back-off;
-        if that happens fetch after fetch, it is botocore again.
+        if that happens fetch after fetch, it is botocore again. In the same way a
+        ``credential_process`` may write the user's files each time that it is run.
         """
-        has_rewritten = before.caches != after.caches
-        self._rewrites = self._rewrites + 1 if has_rewritten else 0
-        is_botocore = has_found or self._rewrites > 1
-        self._seen = before._replace(caches=after.caches) if is_botocore else before
+        self._cache_rewrites = _count(self._cache_rewrites, before.caches, after.caches)
+        self._file_rewrites = _count(self._file_rewrites, before.files, after.files)
+        is_botocore = has_found or self._cache_rewrites > 1
+        is_program = self._file_rewrites > 1
+        self._seen = Fingerprint(
+            after.files if is_program else before.files,
+            after.caches if is_botocore else before.caches,
+        )
+
+
+def _count(rewrites: int, before: object, after: object) -> int:
+    """Count the fetches in a row during which something was written."""
+    return rewrites + 1 if before != after else 0
 
 
 def no_files() -> Fingerprint:
@@ -77,7 +88,7 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> Fingerprint:
         config,
         _path(environ, "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
         *(
-            os.path.expanduser(environ[name])
+            _expanded(environ[name])
             for name in (
                 "AWS_WEB_IDENTITY_TOKEN_FILE",
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
@@ -101,7 +112,14 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> Fingerprint:
 
 
 def _path(environ: Mapping[str, str], name: str, default: str) -> str:
-    return os.path.expanduser(os.path.expandvars(environ.get(name) or default))
+    return _expanded(os.path.expandvars(environ.get(name) or default))
+
+
+def _expanded(path: str) -> str:
+    try:
+        return os.path.expanduser(path)
+    except ValueError:  # a NUL in a user's name
+        return path
 
 
 def _stamp(path: str) -> Stamp | None:
@@ -116,7 +134,7 @@ def _entries(directory: str) -> Iterator[str]:
     try:
         with os.scandir(directory) as entries:
             yield from [entry.path for entry in entries]
-    except OSError:
+    except (OSError, ValueError):
         return
 
 
@@ -126,4 +144,4 @@ def _web_identities(config: str) -> list[str]:
         text = Path(config).read_text(errors="replace")
     except (OSError, ValueError):
         return []
-    return [os.path.expanduser(path) for path in _WEB_IDENTITY.findall(text)]
+    return [_expanded(path) for path in _WEB_IDENTITY.findall(text)]

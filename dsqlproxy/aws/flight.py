@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from dsqlproxy.aws.workers import Workers
+from dsqlproxy.aws.workers import NoThreadError, Workers
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class Flights(Generic[T]):
     ``on_end`` gets the result or the exception on the event loop, and ``on_late`` the
     result of a call that was given up and came to an end after all. A call that takes
     longer than ``limit_seconds`` is given up, with a TimeoutError; the thread stays
-    busy, as there is no way to stop it. While ``max_hanging`` of them are, no new one
+    busy until the call comes to its end. While ``max_hanging`` of them are, no new one
     begins, with a BlockingIOError. Whoever makes it calls `close`.
     """
 
@@ -60,7 +60,11 @@ class Flights(Generic[T]):
             self._on_end(BlockingIOError())
             return
         loop = asyncio.get_running_loop()
-        flight = self._flight = self._workers.submit(self._call)
+        try:
+            flight = self._flight = self._workers.submit(self._call)
+        except NoThreadError as error:
+            self._on_end(error)
+            return
         self._timer = loop.call_later(self._limit_seconds, self._give_up)
 
         def come_back(_flight: Future[T]) -> None:

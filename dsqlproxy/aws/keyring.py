@@ -1,11 +1,11 @@
 """What the proxy holds to sign with, and when to look for other (no I/O).
 
-The credentials of one identity are in one of four states::
+The credentials of one identity are in one of four states, for each cluster::
 
     unknown     nothing was ever found, nothing failed yet
     usable      not expired by the wall clock, not put aside
-    put aside   the cluster refused them; nothing is signed with them for a while,
-                unless a fetch gives others
+    put aside   this cluster refused them; nothing is signed with them for it for a
+                while, unless a fetch gives others; other clusters know nothing of it
     spent       expired, or there are none, and the last fetch failed
 
 Two rules are behind all of it. What is usable is used, however many fetches fail; so
@@ -16,6 +16,7 @@ failure by a back-off, and at once after whatever may have changed the outcome.
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 from typing import Final
 
 from dsqlproxy.aws.credentials import Credentials
@@ -63,11 +64,23 @@ def delay_seconds(failures: int, jitter: float) -> float:
     return delay * (1.0 - jitter / 2.0)
 
 
+@dataclass(slots=True)
+class _Aside:
+    """What one cluster has said against the credentials that are held."""
+
+    refusals: int = 0
+    until: float = 0.0
+    is_over: bool = True
+    trouble: TokenError | None = None
+    """What is to be told yet: the first refusal, and no other."""
+
+
 class Keyring:
     """The credentials held for one identity, and the trouble there is with them.
 
     Methods take ``now``; the wall clock counts for the expiry, the monotonic one for
-    everything else. ``random`` gives numbers in [0, 1).
+    everything else. ``random`` gives numbers in [0, 1). Clusters are known by their
+    host names, of which there are as many as the configuration has.
     """
 
     def __init__(
@@ -77,8 +90,7 @@ class Keyring:
         self._random = random
         self._held: Credentials | None = None
         self._lifetime_seconds = 0.0
-        self._aside_until: float | None = None
-        self._refusals = 0
+        self._asides: dict[str, _Aside] = {}
         self._trouble: TokenError | None = None
         self._failures = 0
         self._retry_at = 0.0
@@ -90,20 +102,31 @@ class Keyring:
 
     # -- what there is ------------------------------------------------------------
 
-    def usable(self, now: Reading) -> Credentials | None:
-        """Give the credentials to sign with, if there are any."""
+    def usable(self, now: Reading, host: str | None = None) -> Credentials | None:
+        """Give the credentials to sign with, for a cluster or for any."""
         held = self._held
-        if held is None or held.has_expired(now.wall) or self._is_aside(now):
+        if held is None or held.has_expired(now.wall) or self._is_aside(host, now):
             return None
         return held
 
-    def failure(self, now: Reading) -> TokenError | None:
+    def failure(self, now: Reading, host: str | None = None) -> TokenError | None:
         """Say why there is nothing to sign with; None where there is, or unknown."""
-        if self._trouble is None or self.usable(now) is not None:
+        if self.usable(now, host) is not None:
             return None
-        if self._held is not None and not self._is_aside(now):
+        held = self._held
+        if held is not None and not held.has_expired(now.wall):
+            return copy(self._trouble) or put_aside(held.short_id, self._origin, host)
+        if self._trouble is None:
+            return None
+        if held is not None:
             return not_renewed(self._trouble)
         return copy(self._trouble)  # many raise it, each with a traceback of its own
+
+    def is_wanting(self, now: Reading) -> bool:
+        """Whether others are wanted, by all clusters or by one of them."""
+        return self.usable(now) is None or any(
+            self._is_aside(host, now) for host in self._asides
+        )
 
     def has_tried_since(self, monotonic: float) -> bool:
         """Whether a fetch has ended since then."""
@@ -136,19 +159,14 @@ class Keyring:
 
     def note_fetched(self, credentials: Credentials, now: Reading) -> bool:
         """Take what a fetch found; False if it cannot be used."""
-        held = self._held
-        is_same = held is not None and credentials.are_same_keys(held)
-        if is_same and self._is_aside(now):
-            self.note_failed(put_aside(credentials.short_id, self._origin), now)
-            return False
         if credentials.has_expired(now.wall):
             self.note_failed(expired_when_fetched(self._origin), now)
             return False
+        held = self._held
+        if held is None or not credentials.are_same_keys(held):
+            self._asides.clear()
         self._held = credentials
         self._lifetime_seconds = credentials.seconds_left(now.wall)
-        self._aside_until = None
-        if held is None or not credentials.are_same_keys(held):
-            self._refusals = 0
         self._trouble = None
         self._failures = 0
         self._tried_at = now.monotonic
@@ -161,29 +179,45 @@ class Keyring:
         self._tried_at = now.monotonic
         delay = delay_seconds(self._failures, self._random())
         self._retry_at = now.monotonic + delay
-        if self._aside_until is not None and self._is_aside(now):
-            self._retry_at = min(self._retry_at, self._aside_until)
 
-    def put_aside(self, credentials: Credentials, now: Reading) -> bool:
-        """Sign nothing more with these, if they are held; True if that is new.
+    def put_aside(self, credentials: Credentials, now: Reading, host: str) -> bool:
+        """Sign nothing more with these for a cluster, if they are held; True if new.
 
         Not for good: a key can be activated again. Each time they are refused anew it
         is for longer, as after failures.
         """
-        held = self._held
-        if held is None or self._is_aside(now) or not credentials.are_same_keys(held):
+        if not self._holds(credentials) or self._is_aside(host, now):
             return False
-        self._refusals += 1
-        delay = delay_seconds(self._refusals, self._random())
-        self._aside_until = self._retry_at = now.monotonic + delay
-        self._trouble = put_aside(held.short_id, self._origin)
+        aside = self._asides.setdefault(host, _Aside())
+        if not aside.refusals:
+            aside.trouble = put_aside(credentials.short_id, self._origin, host)
+        aside.refusals += 1
+        aside.until = now.monotonic + delay_seconds(aside.refusals, self._random())
+        aside.is_over = False
         self._is_hurried = True
         return True
 
+    def note_accepted(self, credentials: Credentials, host: str) -> bool:
+        """Forget a cluster's refusals of these; True if there were any."""
+        return self._holds(credentials) and self._asides.pop(host, None) is not None
+
+    def end_asides(self, now: Reading) -> bool:
+        """Learn that time has passed; True if a cluster is to be tried again.
+
+        Then there may be others by now, and it is time to fetch.
+        """
+        ended = [
+            each
+            for each in self._asides.values()
+            if not each.is_over and now.monotonic >= each.until
+        ]
+        for each in ended:
+            each.is_over = self._is_hurried = True
+        return bool(ended)
+
     def ask(self, credentials: Credentials, now: Reading) -> bool:
         """Say if a refusal for what may be another reason is worth a fetch."""
-        held = self._held
-        if held is None or not credentials.are_same_keys(held):
+        if not self._holds(credentials):
             return False
         asked_at = self._asked_at
         if asked_at is not None and now.monotonic - asked_at < ASK_SECONDS:
@@ -206,15 +240,22 @@ class Keyring:
         return held
 
     def bad_news(self) -> TokenError | None:
-        """Give the trouble, once for each that is distinct."""
+        """Give a trouble that was not told yet: of a fetch, or with a cluster."""
         trouble = self._trouble
-        if trouble is None:
-            return None
-        told = (trouble.message, trouble.detail)
-        if told == self._announced_trouble:
-            return None
-        self._announced_trouble = told
-        return trouble
+        if trouble is not None:
+            told = (trouble.message, trouble.detail)
+            if told != self._announced_trouble:
+                self._announced_trouble = told
+                return trouble
+        for aside in self._asides.values():
+            if aside.trouble is not None:
+                trouble, aside.trouble = aside.trouble, None
+                return trouble
+        return None
 
-    def _is_aside(self, now: Reading) -> bool:
-        return self._aside_until is not None and now.monotonic < self._aside_until
+    def _holds(self, credentials: Credentials) -> bool:
+        return self._held is not None and credentials.are_same_keys(self._held)
+
+    def _is_aside(self, host: str | None, now: Reading) -> bool:
+        aside = None if host is None else self._asides.get(host)
+        return aside is not None and now.monotonic < aside.until

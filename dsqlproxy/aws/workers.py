@@ -12,6 +12,10 @@ T = TypeVar("T")
 _Job = tuple["Future[Any]", Callable[[], Any]]
 
 
+class NoThreadError(Exception):
+    """The system gives this process no more threads, or memory for one."""
+
+
 class Workers:
     """Runs calls on at most ``count`` daemon threads, started as they are needed.
 
@@ -35,12 +39,13 @@ class Workers:
         return await asyncio.wrap_future(self.submit(call))
 
     def submit(self, call: Callable[[], T]) -> "Future[T]":
-        """Have ``call`` made on one of the threads; its result comes in the future."""
+        """Have ``call`` made on one of the threads; its result comes in the future.
+
+        Raises `NoThreadError` where that cannot be, and RuntimeError after `close`.
+        """
         if self._closed:
             msg = f"{self._name} workers are closed"
             raise RuntimeError(msg)
-        future: Future[T] = Future()
-        self._jobs.put((future, call))
         if len(self._threads) < self._count:
             thread = threading.Thread(
                 target=_work,
@@ -48,8 +53,13 @@ class Workers:
                 name=f"{self._name}-{len(self._threads)}",
                 daemon=True,
             )
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError):
+                raise NoThreadError from None
             self._threads.append(thread)
-            thread.start()
+        future: Future[T] = Future()
+        self._jobs.put((future, call))
         return future
 
     def close(self) -> None:

@@ -335,6 +335,9 @@ class _Gate:
     def note_refused(self, token: Token, cause: Cause) -> None:
         """Learn nothing from a refusal: there is no other login after it."""
 
+    def note_accepted(self, token: Token) -> None:
+        """Learn nothing from this either."""
+
 
 def startup_for(listener: ListenerConfig, role: str) -> UpstreamStartup:
     """Ask for a session as a client of the listener would."""

@@ -9,9 +9,10 @@ from typing import Any, Final
 from dsqlproxy.aws.credentials import Credentials
 from dsqlproxy.config import ListenerConfig, TcpAddress
 from dsqlproxy.dsql import DATABASE, action_for
-from dsqlproxy.errors import DsqlProxyError
+from dsqlproxy.errors import DsqlProxyError, UpstreamRejected
 from dsqlproxy.session.last_words import last_words
 from dsqlproxy.situations.remedies import Remedy, Trouble
+from dsqlproxy.situations.restart import for_a_command
 from dsqlproxy.upstream.connector import Attempt
 
 _SOCKET_PREFIX: Final = ".s.PGSQL."
@@ -19,14 +20,21 @@ _REACHED_BY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - no bi
 
 
 def trouble_of(error: DsqlProxyError, remedy: Remedy | None = None) -> Trouble:
-    """Give an error in the words that a client would be told."""
+    """Give an error in the words that a client would be told.
+
+    But for what a running proxy does by itself: there is none here.
+    """
     told = last_words(error)
+    sent = error.fields if isinstance(error, UpstreamRejected) else ()
     return Trouble(
         told.message,
         code=told.sqlstate,
-        detail=told.detail,
-        hint=told.hint,
+        detail=for_a_command(told.detail),
+        hint=for_a_command(told.hint),
         remedy=remedy,
+        quoted=tuple(
+            for_a_command(text) for code, text in sent if code in {"D", "H"} and text
+        ),
     )
 
 

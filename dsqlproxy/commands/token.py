@@ -88,10 +88,9 @@ def signing_request(listener: "ListenerConfig", role: str | None) -> "SigningReq
 
 def _without_proxy(error: TokenError) -> TokenError:
     """Give the same error with a hint for somebody who runs a command."""
-    from dsqlproxy.situations.credentials import AFTERWARDS  # noqa: PLC0415
+    from dsqlproxy.situations.restart import for_a_command  # noqa: PLC0415
 
-    hint = error.hint.removesuffix(AFTERWARDS).rstrip()
-    hint = hint.replace("`profile`", "`--profile`")
+    hint = for_a_command(error.hint).replace("`profile`", "`--profile`")
     return TokenError(
         error.message, detail=error.detail, hint=hint, may_pass=error.may_pass
     )

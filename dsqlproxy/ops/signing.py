@@ -1,7 +1,8 @@
 """What an operator learns of credentials and tokens: counted, and in the log."""
 
+from dsqlproxy.aws.cluster_tokens import ClusterTokens
 from dsqlproxy.aws.credentials import Credentials
-from dsqlproxy.aws.tokens import SigningRequest, Token, TokenSource
+from dsqlproxy.aws.tokens import SigningRequest, Token
 from dsqlproxy.errors import TokenError
 from dsqlproxy.ops.log import EventLog
 from dsqlproxy.ops.metrics import Metrics, TokenOutcome
@@ -9,9 +10,11 @@ from dsqlproxy.situations.cluster import Cause
 
 
 class MeteredTokens:
-    """A token source that counts; the cluster's side does not know the counters."""
+    """A cluster's tokens, counted; the cluster's side does not know the counters."""
 
-    def __init__(self, source: TokenSource, *, metrics: Metrics, log: EventLog) -> None:
+    def __init__(
+        self, source: ClusterTokens, *, metrics: Metrics, log: EventLog
+    ) -> None:
         self._source = source
         self._metrics = metrics
         self._log = log
@@ -35,6 +38,10 @@ class MeteredTokens:
     def note_refused(self, token: Token, cause: Cause) -> None:
         """Learn that the cluster refused a token."""
         self._source.note_refused(token, cause)
+
+    def note_accepted(self, token: Token) -> None:
+        """Learn that the cluster took a token."""
+        self._source.note_accepted(token)
 
 
 class CredentialLog:
@@ -63,4 +70,12 @@ class CredentialLog:
             message=error.message,
             detail=error.detail,
             hint=error.hint,
+        )
+
+    def watch_failed(self, error: Exception) -> None:
+        """Say that a file that changes is not noticed."""
+        self._log.warning(
+            "AWS files not watched",
+            error=type(error).__name__,
+            hint="Changed files are taken up when credentials are next fetched.",
         )

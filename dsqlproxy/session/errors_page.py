@@ -48,10 +48,11 @@ _TOP: Final = """\
 *This page is generated (`make docs`) from the functions that make the errors, and each
 of its entries is produced and compared with real output by a test.*
 
-Search it for the text of your error. Every error comes with its SQLSTATE, a message,
-mostly a DETAIL that says what happened, and a HINT that says what to do. Names, numbers
-and addresses are examples; what a cluster says itself comes from the emulator here: as
-AWS documents it, or as users have seen it.
+Search it for the text of your error. Every error that a client can get comes with its
+SQLSTATE, a message, mostly a DETAIL that says what happened, and a HINT that says what
+to do. Names, numbers and addresses are examples; what a cluster says itself comes from
+the emulator here: as AWS documents it, as users have seen it, or, of keys and clusters
+that are not known, as other AWS services say it.
 
 **In the log** the same error has a line with the same code, message, DETAIL and HINT,
 and with `session=`, by which the other lines of that client are found. Each entry names

@@ -20,9 +20,17 @@ from dsqlproxy.situations.holding import (
     gave_up,
     held_for_cluster,
     held_for_credentials,
+    held_for_source,
     held_for_turn,
+    with_limit,
 )
 from dsqlproxy.upstream.connector import Upstream, UpstreamStartup
+
+UNHELD_SECONDS = 8.0
+"""What a client that is not to be held waits for a fetch that is under way."""
+
+INSTANT_SECONDS = 1.0
+"""Who waits longer than this for credentials is told so; most never do."""
 
 
 class FirstLogin:
@@ -34,6 +42,7 @@ class FirstLogin:
         self._report = report
         self._limit: asyncio.Timeout | None = None
         self._is_abandoned = False
+        self._has_client_left = False
         self._said = ""
         self._held_for: DsqlProxyError | None = None
 
@@ -51,6 +60,8 @@ class FirstLogin:
                     self.abandon()
                 return await self._open(startup)
         except TimeoutError:
+            if self._said and self._has_client_left:
+                self._report.left_while_held(self._said)
             return None
         finally:
             self._client.when_ended(None)
@@ -71,6 +82,7 @@ class FirstLogin:
         patience = Patience(services.config.hold_timeout, now=clock())
         while True:
             try:
+                await self._credentials_ready(patience)
                 async with services.limiter.login(
                     within=patience.seconds_left(clock()), on_wait=self._must_wait
                 ):
@@ -106,16 +118,30 @@ class FirstLogin:
         if not isinstance(self._held_for, UpstreamRejected):
             self._held_for = error
 
+    async def _credentials_ready(self, patience: Patience) -> None:
+        """Wait for credentials that are being fetched, before anything is opened.
+
+        Who is not to be held waits all the same: they are asked for just now.
+        """
+        services = self._services
+        within = UNHELD_SECONDS
+        if services.config.hold_timeout:
+            within = patience.seconds_left(services.clock())
+        telling = asyncio.get_running_loop().call_later(
+            INSTANT_SECONDS, self._say, held_for_source()
+        )
+        try:
+            await services.credentials.ready(within=within)
+        finally:
+            telling.cancel()
+
     async def _await_credentials(self, patience: Patience) -> None:
         """Wait until there are others, or the client was held for long enough."""
-        credentials = self._services.credentials
         left = patience.seconds_left(self._services.clock())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
-                if credentials.failure is None:
-                    await asyncio.sleep(patience.next_delay())
-                else:
-                    await credentials.changed()
+                await asyncio.sleep(patience.next_delay())
+                await self._services.credentials.changed()
 
     def _must_wait(self, cause: Cause | None) -> None:
         """Learn from the limiter that the turn does not come at once."""
@@ -123,14 +149,16 @@ class FirstLogin:
 
     def _say(self, what: Remark) -> None:
         """Tell the client why it waits, once for each reason."""
-        if what.message == self._said:
+        limit = self._services.config.hold_timeout
+        if what.message == self._said or not limit:
             return
         is_first, self._said = not self._said, what.message
-        self._client.write(remark(what).encode())
+        self._client.write(remark(with_limit(what, limit)).encode())
         self._report.held(what, is_first=is_first)
 
     def _client_ended(self) -> None:
         # Who has sent requests and then the end of its stream may wait for the
         # answers; who has sent nothing (pg_isready) wants none.
         if self._client.is_lost or not self._client.has_unread:
+            self._has_client_left = True
             self.abandon()

@@ -103,7 +103,8 @@ class Recovery:
         # A clock that is wrong may be set right, and credentials renewed.
         cause = cause_of(error)
         may_pass = (Cause.SIGNATURE_EXPIRED, Cause.CREDENTIALS_REFUSED)
-        return cause.is_about_the_token and cause not in may_pass
+        is_final = cause.is_about_the_token or cause is Cause.UNKNOWN_CLUSTER
+        return is_final and cause not in may_pass
 
     async def _wait(self) -> None:
         """Wait before the next try; a client that begins to wait cuts it short."""

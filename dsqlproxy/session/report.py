@@ -81,6 +81,10 @@ class Report:
             hint=remark.hint,
         )
 
+    def left_while_held(self, reason: str) -> None:
+        """Note a client that would not wait; it may not have shown the reason."""
+        self._log.warning("client gave up", client=self._client, reason=reason)
+
     def released(self) -> None:
         """Note that a client that was held waits no more, however that ended."""
         self._services.metrics.held(self._listener, -1)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.config import ListenerConfig
-from dsqlproxy.errors import DsqlProxyError
 from dsqlproxy.listen.cancel import CancelKeys
 from dsqlproxy.ops.health import Health
 from dsqlproxy.ops.log import EventLog
@@ -40,12 +39,11 @@ class UpstreamConnector(Protocol):
 class UpstreamCredentials(Protocol):
     """What a session that waits for credentials asks of a `TokenSource`."""
 
-    @property
-    def failure(self) -> DsqlProxyError | None:
-        """Why nothing can be signed now; None while something can, or may."""
+    async def ready(self, *, within: float) -> None:
+        """Wait for a fetch that is under way; the error if there is nothing then."""
 
     async def changed(self) -> None:
-        """Wait until there are credentials, or other ones."""
+        """Wait until there is something to sign with; not at all if there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

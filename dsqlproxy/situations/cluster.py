@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dsqlproxy.dsql import action_for
 from dsqlproxy.errors import UpstreamRejected
+from dsqlproxy.situations.restart import AFTERWARDS
 
 
 class Cause(StrEnum):
@@ -23,6 +24,7 @@ class Cause(StrEnum):
     NOT_AUTHORIZED = "not_authorized"
     WRONG_ACTION = "wrong_action"
     UNKNOWN_ROLE = "unknown_role"
+    UNKNOWN_CLUSTER = "unknown_cluster"
     DENIED = "denied"
     """Access denied, without a word about the reason."""
     WAKING_UP = "waking_up"
@@ -82,7 +84,7 @@ def with_advice(error: UpstreamRejected, *, role: str) -> UpstreamRejected:
 
 def _as_detail(advice: str, cause: Cause) -> str:
     """Put advice so that it reads as the explanation that a DETAIL is."""
-    if not advice or advice.startswith("The "):
+    if not advice or advice.startswith(("The ", "There ")):
         return advice
     refused = "token" if cause.is_about_the_token else "login"
     return f"The cluster refused the {refused}: {advice[0].lower()}{advice[1:]}"
@@ -114,15 +116,36 @@ def _lower(error: UpstreamRejected, wanted: str) -> str:
     return next((value for code, value in error.fields if code == wanted), "").lower()
 
 
-_LATE = _Known(
+_BEHIND = _Known(
     Cause.SIGNATURE_EXPIRED,
-    "The token was signed for this login, so this machine's clock and the "
-    "cluster's differ: check NTP, or raise `token_lifetime`.",
+    "The token was signed for this login, so this machine's clock is behind the "
+    "cluster's by more than `token_lifetime`: set it (NTP).",
+)
+_AHEAD = _Known(
+    Cause.SIGNATURE_EXPIRED,
+    "The token is dated in the future, so this machine's clock is ahead of the "
+    "cluster's: set it (NTP).",
 )
 _STALE = _Known(
     Cause.CREDENTIALS_REFUSED,
     "The AWS credentials that signed the token are not valid any more: log in "
-    "again (`aws sso login`) or renew the keys; the proxy takes up the change.",
+    f"again (`aws sso login`) or renew the keys. {AFTERWARDS}",
+)
+_UNKNOWN_KEY = _Known(
+    Cause.CREDENTIALS_REFUSED,
+    "The access key that signed the token is not known to AWS: it was deleted, "
+    "deactivated or mistyped, or its session token is not its own. Correct or renew "
+    f"the keys, or log in again (`aws sso login`). {AFTERWARDS}",
+)
+_WRONG_SECRET = _Known(
+    Cause.CREDENTIALS_REFUSED,
+    "The secret access key does not belong to the access key id: correct it. "
+    f"{AFTERWARDS}",
+)
+_UNKNOWN_CLUSTER = _Known(
+    Cause.UNKNOWN_CLUSTER,
+    "There is no such cluster, or it is in another Region: check `cluster` and "
+    "`region`.",
 )
 _NOT_AUTHORIZED = _Known(
     Cause.NOT_AUTHORIZED,
@@ -148,7 +171,8 @@ _TRY_AGAIN = "Try again in some seconds."
 
 # In lower case. Texts: AWS documentation ("Troubleshooting", quotas), and what users
 # of node-postgres and pgx have seen; those of a security token are AWS's identity
-# service's, and that a cluster passes them on as a HINT is inferred.
+# service's, and that a cluster passes them on as a HINT is inferred, as is how it
+# says that there is no such cluster.
 _REFUSED = "unable to accept connection, "
 _DENIED_MESSAGE = _REFUSED + "access denied"
 _BY_MESSAGE = (
@@ -158,9 +182,11 @@ _BY_MESSAGE = (
     ("iam authentication failed for user", _UNKNOWN_ROLE),
 )
 _BY_HINT = (
-    ("signature expired", _LATE),
-    ("signature not yet current", _LATE),
+    ("signature expired", _BEHIND),
+    ("signature not yet current", _AHEAD),
+    ("the security token included in the request is invalid", _UNKNOWN_KEY),
     ("the security token included in the request", _STALE),
-    ("the request signature we calculated does not match", _STALE),
+    ("the request signature we calculated does not match", _WRONG_SECRET),
+    ("the cluster was not found", _UNKNOWN_CLUSTER),
     ("wrong user to action mapping", _WRONG_ACTION),
 )

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsqlproxy.errors import TokenError
-
-AFTERWARDS = "The proxy takes up the change without a restart."
-"""The end of some hints; a command that signs one token has nothing to restart."""
+from dsqlproxy.situations.credential_sources import FILES, ON_EC2, PROVIDERS
+from dsqlproxy.situations.restart import AFTERWARDS, AND_RESTART, THEN_RESTART
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,8 @@ class CredentialOrigin:
 
     profile: str | None
     given: bool = False
+    named_by: str = ""
+    """What names the profile: a key of the configuration, or a variable."""
 
     def __str__(self) -> str:
         """Name the source as a sentence needs it."""
@@ -89,11 +90,12 @@ def too_slow(seconds: float, origin: CredentialOrigin) -> TokenError:
 
 
 def too_many_hang(count: int, origin: CredentialOrigin) -> TokenError:
-    """Say that the source hangs for good, and is not asked again before it answers."""
+    """Say that the source hangs, and is not asked again before it answers."""
     return TokenError(
         "the source of the AWS credentials hangs",
         detail=f"{origin.subject} was asked {count} times and never answered.",
-        hint="End the program that hangs (credential_process), or restart the proxy.",
+        hint="See what it waits for: a file on a network that is gone, for example. "
+        "The proxy asks again as soon as one of the calls comes back.",
     )
 
 
@@ -117,12 +119,15 @@ def expired_when_fetched(origin: CredentialOrigin) -> TokenError:
     )
 
 
-def put_aside(short_id: str, origin: CredentialOrigin) -> TokenError:
+def put_aside(
+    short_id: str, origin: CredentialOrigin, cluster: str | None = None
+) -> TokenError:
     """Say that the cluster does not take what is found."""
+    which = "" if cluster is None else f" for {cluster}"
     return TokenError(
         "the cluster refuses the AWS credentials",
-        detail=f"{origin.subject} gives {short_id}, which are put aside: expired, "
-        "deactivated or unknown to AWS.",
+        detail=f"{origin.subject} gives {short_id}, which are put aside{which}: "
+        "expired, deactivated or unknown to AWS.",
         hint=f"Run {origin.command('sso login')}, or renew the keys. {AFTERWARDS}",
     )
 
@@ -132,8 +137,8 @@ def needs_a_prompt(profile: str, origin: CredentialOrigin) -> TokenError:
     return TokenError(
         "the AWS profile asks for an MFA code, which a proxy cannot type",
         detail=f"{origin.subject} leads to profile {profile!r}, which has mfa_serial.",
-        hint="Set `profile` to one without mfa_serial, for example one for "
-        "`aws sso login`, or export temporary credentials.",
+        hint="Put temporary credentials into ~/.aws/credentials; or set `profile` to "
+        f"one without mfa_serial, for example one for `aws sso login`,{AND_RESTART}.",
     )
 
 
@@ -145,27 +150,37 @@ def _no_credentials(_error: Exception, origin: CredentialOrigin) -> TokenError:
         "no AWS credentials",
         detail=f"Nothing was found in {origin}.",
         hint=f"Run {origin.command('configure')} or `aws sso login`, or set "
-        "`profile`; on EC2 attach an instance profile, and in a container there allow "
-        f"metadata two hops. {AFTERWARDS}",
+        f"`profile`{AND_RESTART}; on EC2 {ON_EC2}. {AFTERWARDS}",
     )
 
 
 def _profile_missing(error: Exception, origin: CredentialOrigin) -> TokenError:
     name = _named(error, "profile") or origin.profile or "default"
+    named = f"It is named by {origin.named_by}, and is" if origin.named_by else "It is"
     return TokenError(
         f"there is no AWS profile {name!r}",
-        detail="It is in neither the AWS configuration nor the credentials file.",
-        hint="`aws configure list-profiles` lists them; set `profile`, or run "
-        f"`aws configure --profile {name}`. {AFTERWARDS}",
+        detail=f"{named} in neither the AWS configuration nor the credentials file.",
+        hint=f"Add it (`aws configure --profile {name}`), or correct "
+        f"{origin.named_by or 'its name'}{AND_RESTART}; "
+        f"`aws configure list-profiles` lists what there is. {AFTERWARDS}",
     )
 
 
 def _partial(error: Exception, origin: CredentialOrigin) -> TokenError:
     missing = _named(error, "cred_var") or "secret key"
+    provider = _named(error, "provider")
+    if provider == "env":
+        return TokenError(
+            "the AWS credentials are incomplete",
+            detail=f"AWS_ACCESS_KEY_ID is set in the environment, {missing} is not.",
+            hint="Set both, or unset AWS_ACCESS_KEY_ID to use the profile"
+            f"{THEN_RESTART}.",
+            may_pass=False,
+        )
     return TokenError(
         "the AWS credentials are incomplete",
-        detail=f"{origin.subject} has no {missing} "
-        f"(found in: {_named(error, 'provider')}).",
+        detail=f"{origin.subject} has no {missing} in "
+        f"{FILES.get(provider, 'the AWS files')}.",
         hint=f"Set {missing}, or run {origin.command('configure')}. {AFTERWARDS}",
     )
 
@@ -196,7 +211,8 @@ def _crt_missing(_error: Exception, origin: CredentialOrigin) -> TokenError:
         "the AWS profile needs a package that is not installed",
         detail=f"{origin.subject} uses `aws login`, which needs botocore's extra "
         "`crt`.",
-        hint='Run `pip install "botocore[crt]"` where the proxy is installed.',
+        hint='Run `pip install "botocore[crt]"` where the proxy is installed'
+        f"{AND_RESTART}.",
         may_pass=False,
     )
 
@@ -220,31 +236,12 @@ def _bad_configuration(error: Exception, origin: CredentialOrigin) -> TokenError
 
 def _retrieval_failed(error: Exception, origin: CredentialOrigin) -> TokenError:
     provider = _named(error, "provider") or "a source of credentials"
-    words, hint = _PROVIDERS.get(provider, (provider, ""))
+    words, hint = PROVIDERS.get(provider, (provider, ""))
     return TokenError(
         "the AWS credentials could not be fetched",
         detail=f"{origin.subject} uses {words}, which failed.",
         hint=hint or f"{origin.command('sts get-caller-identity')} shows the reason.",
     )
-
-
-_CONTAINER = (
-    "the container's credentials endpoint (AWS_CONTAINER_CREDENTIALS_…_URI)",
-    "On ECS check that the task has a role, on EKS the Pod Identity agent and its "
-    "association; where there is neither, clear the variable.",
-)
-_INSTANCE = (
-    "instance metadata",
-    "Attach an instance profile; in a container on EC2 allow metadata two hops.",
-)
-_PROVIDERS = {
-    "container-role": _CONTAINER,
-    "EcsContainer": _CONTAINER,
-    "iam-role": _INSTANCE,
-    "Ec2InstanceMetadata": _INSTANCE,
-    "custom-process": ("credential_process", ""),
-}
-"""botocore's names of sources, in words, and what mends each where that is known."""
 
 
 def _file_or_program(error: Exception, origin: CredentialOrigin) -> TokenError:

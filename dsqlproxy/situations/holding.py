@@ -40,11 +40,30 @@ _OF_CLUSTERS: Final = {
 
 def held_for_credentials(error: DsqlProxyError) -> Remark:
     """Say that credentials are wanted, why there are none, and what mends it."""
+    if isinstance(error, UpstreamRejected):
+        said = next((value for code, value in error.fields if code == "H"), "")
+        return Remark(
+            "dsqlproxy waits for other AWS credentials: the cluster refuses those that "
+            "there are",
+            detail=f"The cluster says: {said}" if said else "",
+            hint=error.detail or error.hint,
+        )
     return Remark(
         f"dsqlproxy waits for AWS credentials: {error.message}",
         detail=error.detail,
         hint=error.hint,
     )
+
+
+def held_for_source() -> Remark:
+    """Say that credentials are being fetched, which takes its time."""
+    return Remark("dsqlproxy waits for AWS credentials: their source does not answer")
+
+
+def with_limit(remark: Remark, seconds: float) -> Remark:
+    """Add for how long a client is held."""
+    limit = f"It waits for up to {seconds:g} s (hold_timeout)." if seconds else ""
+    return remark._replace(detail=" ".join(filter(None, (remark.detail, limit))))
 
 
 def held_for_cluster(cause: Cause) -> Remark:

@@ -78,7 +78,10 @@ def not_connected(name: str, failures: Sequence[str]) -> UpstreamUnavailable:
 class Flaw(StrEnum):
     """What is wrong with a certificate; the value is what may mend it."""
 
-    NAME = "Set `server_name` to a name in the certificate, if the peer is right."
+    NAME = (
+        "Check `cluster` and `region` first; set `server_name` to a name in the "
+        "certificate only if the peer is right."
+    )
     TIME = "Check this machine's clock; if it is right, the certificate is not."
     TRUST = (
         "Set `ca_file` to the PEM file of the authority that issued it, or add "

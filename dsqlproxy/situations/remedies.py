@@ -43,6 +43,15 @@ class Trouble:
     detail: str = ""
     hint: str = ""
     remedy: Remedy | None = None
+    quoted: tuple[str, ...] = ()
+    """Which of detail and hint are the cluster's own words."""
+
+    @property
+    def explanation(self) -> tuple[str, ...]:
+        """Give detail and hint in the order of reading: theirs, then our advice."""
+        theirs = tuple(f"The cluster says: {text}" for text in self.quoted)
+        ours = (self.detail, self.hint)
+        return theirs + tuple(each for each in ours if each not in ("", *self.quoted))
 
     def as_dict(self) -> dict[str, str]:
         """Give the JSON form."""

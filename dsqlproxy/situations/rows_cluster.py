@@ -52,7 +52,8 @@ REFUSED: Final = Section(
                 "20261122T121900Z (20261122T122000Z - 60 sec.)",
             ),
             mends="Set this machine's clock (`timedatectl set-ntp true`, or NTP of "
-            "any kind). `dsqlproxy check` tells how far it is off.",
+            "any kind). `dsqlproxy check` tells how far it is off. If it is right, and "
+            "`token_lifetime` is a few seconds, raise that.",
             waits=Waits.SIGNED_ANEW,
         ),
         Situation(
@@ -76,6 +77,37 @@ REFUSED: Final = Section(
             mends="`aws sso login`, or put new keys where the old ones were. The "
             "proxy looks for others by itself and goes on with them.",
             waits=Waits.HELD,
+        ),
+        Situation(
+            key="access-key-unknown",
+            title="The access key is not known to AWS",
+            example=refused(
+                _ACCESS_DENIED,
+                hint="The security token included in the request is invalid.",
+            ),
+            mends="Keys that exist and are active, all of one set: access key id, "
+            "secret access key, and the session token if there is one.",
+            waits=Waits.HELD,
+        ),
+        Situation(
+            key="secret-key-wrong",
+            title="The secret access key is wrong",
+            example=refused(
+                _ACCESS_DENIED,
+                hint="The request signature we calculated does not match the "
+                "signature you provided. Check your AWS Secret Access Key and signing "
+                "method.",
+            ),
+            mends="The secret access key that was given out with the access key id "
+            "(`aws configure`); if it is lost, a new pair.",
+            waits=Waits.HELD,
+        ),
+        Situation(
+            key="unknown-cluster",
+            title="The cluster does not exist, or is in another Region",
+            example=refused(_ACCESS_DENIED, hint="The cluster was not found."),
+            mends="The right `cluster`; its endpoint and Region are shown by `aws dsql "
+            "get-cluster` and the AWS console.",
         ),
         Situation(
             key="not-authorized",

@@ -9,10 +9,16 @@ from typing import Any, Final
 from dsqlproxy.errors import TokenError
 from dsqlproxy.situations import credentials
 from dsqlproxy.situations.credentials import CredentialOrigin, explain
-from dsqlproxy.situations.situation import PROFILE, Section, Situation, Waits
+from dsqlproxy.situations.situation import (
+    CLUSTER,
+    PROFILE,
+    Section,
+    Situation,
+    Waits,
+)
 
 _CHAIN: Final = CredentialOrigin(None)
-_PROFILE: Final = CredentialOrigin(PROFILE)
+_PROFILE: Final = CredentialOrigin(PROFILE, named_by="`profile`")
 _ROLE_ARN: Final = "arn:aws:iam::111122223333:role/Reader"
 _FILE: Final = "/home/me/bin/get-credentials"
 
@@ -50,13 +56,19 @@ _PARTIAL: Final = _raised(
         "cred_var": "aws_secret_access_key",
     },
 )
+_HALF_OF_ENVIRONMENT: Final = _raised(
+    "PartialCredentialsError",
+    kwargs={"provider": "env", "cred_var": "AWS_SECRET_ACCESS_KEY"},
+)
 _FILE_MISSING: Final = FileNotFoundError(2, "No such file or directory", _FILE)
 
 CREDENTIALS: Final = Section(
     "AWS credentials are missing, expired or refused by AWS",
-    "DETAIL names where the proxy looked. Whatever mends it is taken up without a "
-    "restart: the AWS files are looked at every second, and the next login asks the "
-    "source again. `dsqlproxy token` asks it, too, and nothing else.",
+    "DETAIL names where the proxy looked. What changes under ~/.aws or at AWS is taken "
+    "up without a restart: the files are looked at every second, and the next login "
+    "asks the source again. A change of the configuration file, of flags or of the "
+    "environment needs a restart. `dsqlproxy token` asks the source, too, and nothing "
+    "else.",
     (
         _row(
             "no-credentials",
@@ -68,13 +80,20 @@ CREDENTIALS: Final = Section(
             "no-profile",
             "The profile does not exist",
             explain(_raised("ProfileNotFound", kwargs={"profile": PROFILE}), _PROFILE),
-            mends="Correct `profile`, or AWS_PROFILE; or add the profile.",
+            mends="The profile, or its right name. DETAIL says what names it: "
+            "`profile` (a flag, a variable or a key of the file), or AWS_PROFILE.",
         ),
         _row(
             "partial-credentials",
             "Half of the credentials is missing",
             explain(_PARTIAL, _PROFILE),
             mends="Add the missing half, or remove the other one.",
+        ),
+        _row(
+            "partial-environment",
+            "Half of the keys in the environment is missing",
+            explain(_HALF_OF_ENVIRONMENT, _CHAIN),
+            mends="The environment of the proxy, and a restart.",
         ),
         _row(
             "sso-expired",
@@ -208,7 +227,7 @@ CREDENTIALS: Final = Section(
             "source-hangs",
             "The source of the credentials hangs",
             credentials.too_many_hang(4, _PROFILE),
-            mends="The end of the program that hangs. Credentials that are held are "
+            mends="The end of what it waits for. Credentials that are held are "
             "used meanwhile, as long as they are valid.",
         ),
         _row(
@@ -226,7 +245,7 @@ CREDENTIALS: Final = Section(
         _row(
             "put-aside",
             "The cluster refuses the credentials, and there are no others",
-            credentials.put_aside("AKIA…MPLE", _PROFILE),
+            credentials.put_aside("AKIA…MPLE", _PROFILE, CLUSTER),
             mends="New credentials; the proxy looks for them by itself and tries the "
             "old ones again after half a minute.",
         ),

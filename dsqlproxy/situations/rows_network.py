@@ -105,13 +105,6 @@ NETWORK: Final = Section(
             mends="Set this machine's clock; AWS renews its certificates in time.",
         ),
         Situation(
-            key="signing-too-slow",
-            title="The credentials take all the time there is",
-            example=network.too_late(NAME, seconds=5.0, phase=Phase.SIGN),
-            mends="A faster source of credentials; or raise `connect_timeout`: with "
-            "more than 8 s the error names the source that is slow.",
-        ),
-        Situation(
             key="login-too-slow",
             title="The cluster takes too long to log in",
             example=network.too_late(NAME, seconds=_SECONDS, phase=Phase.LOG_IN),

@@ -10,6 +10,7 @@ from dsqlproxy.situations.holding import (
     held_for_cluster,
     held_for_credentials,
     held_for_turn,
+    with_limit,
 )
 from dsqlproxy.situations.rows_cluster import (
     RATE_EXCEEDED,
@@ -34,7 +35,7 @@ def _held(
         example=gave_up(error, seconds=_HELD_SECONDS),
         mends=mends,
         waits=Waits.HELD,
-        remark=remark,
+        remark=with_limit(remark, _HELD_SECONDS),
     )
 
 

@@ -109,7 +109,7 @@ class Upstream:
 
 
 class TokenSigner(Protocol):
-    """What a connector asks of a `TokenSource`."""
+    """What a connector asks of its `ClusterTokens`."""
 
     async def sign(self, request: SigningRequest) -> Token:
         """Sign a token."""
@@ -120,6 +120,9 @@ class TokenSigner(Protocol):
 
     def note_refused(self, token: Token, cause: Cause) -> None:
         """Learn that the cluster refused a token, for a cause that is about it."""
+
+    def note_accepted(self, token: Token) -> None:
+        """Learn that the cluster took a token."""
 
 
 @dataclass(slots=True)
@@ -308,7 +311,7 @@ class Connector:
     ) -> LoggedIn:
         """Hold the login conversation."""
         try:
-            return await self._converse(channel, startup, attempt)
+            logged_in = await self._converse(channel, startup, attempt)
         except ConnectionError:
             raise network.closed_during_login(str(self._target)) from None
         except UpstreamRejected as error:
@@ -316,6 +319,9 @@ class Connector:
             if attempt.token is not None and cause.is_about_the_token:
                 self._tokens.note_refused(attempt.token, cause)
             raise with_advice(error, role=startup.role) from None
+        if attempt.token is not None:
+            self._tokens.note_accepted(attempt.token)
+        return logged_in
 
     async def _converse(
         self, channel: Channel, startup: UpstreamStartup, attempt: Attempt

@@ -42,11 +42,11 @@ class KeyringStage:
         self.ring.note_begun()
         self.ring.note_failed(trouble, self.now)
 
-    def usable(self) -> Credentials | None:
-        return self.ring.usable(self.now)
+    def usable(self, host: str | None = None) -> Credentials | None:
+        return self.ring.usable(self.now, host)
 
-    def failure(self) -> TokenError | None:
-        return self.ring.failure(self.now)
+    def failure(self, host: str | None = None) -> TokenError | None:
+        return self.ring.failure(self.now, host)
 
     def is_due(self) -> bool:
         return self.ring.is_due(self.now)

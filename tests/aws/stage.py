@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from dsqlproxy.aws.credentials import Credentials, Identity
 from dsqlproxy.aws.files import Fingerprint, Stamp
+from dsqlproxy.aws.programs import Programs
 from dsqlproxy.aws.secret import Secret
 from dsqlproxy.aws.tokens import SigningRequest, Token, TokenSource
 from dsqlproxy.commands.clocks import system_clocks
@@ -42,6 +43,7 @@ class Told:
     happened: asyncio.Event
     changed: list[tuple[Credentials, float | None]] = field(default_factory=list)
     failed: list[TokenError] = field(default_factory=list)
+    watch: list[Exception] = field(default_factory=list)
 
     def credentials_changed(
         self, credentials: Credentials, *, expires_in: float | None
@@ -51,6 +53,10 @@ class Told:
 
     def credentials_failed(self, error: TokenError) -> None:
         self.failed.append(error)
+        self.happened.set()
+
+    def watch_failed(self, error: Exception) -> None:
+        self.watch.append(error)
         self.happened.set()
 
 
@@ -69,6 +75,8 @@ class Stage:
         self.caches = 0
         self.writes_cache = False
         self.looks = 0
+        self.look_error: Exception | None = None
+        self.writes_file = False
         self.may_look = threading.Event()
         self.may_look.set()
         self.outcome: Credentials | TokenError | Exception = self.keys()
@@ -131,13 +139,17 @@ class Stage:
         """Wait until so many fetches have failed, and the source knows it."""
         await self.until(lambda: source._keyring._failures == times)
 
-    def _fetch(self, _identity: Identity, _region: str) -> Credentials:
+    def _fetch(
+        self, _identity: Identity, _region: str, _programs: Programs
+    ) -> Credentials:
         self.calls += 1
         self._tell()
         outcome = self.outcome
         assert self.is_open.wait(10)
         if self.writes_cache:
             self.caches += 1
+        if self.writes_file:
+            self.version += 1
         self.ended += 1
         self._tell()
         if isinstance(outcome, Exception):
@@ -149,6 +161,8 @@ class Stage:
         self._tell()
         if threading.current_thread().name.startswith("aws-files"):
             assert self.may_look.wait(10)
+        if self.look_error is not None:
+            raise self.look_error
         return Fingerprint(
             (("config", Stamp(self.version, 0, 0)),),
             (("cache", Stamp(self.caches, 0, 0)),),

@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -6,6 +7,7 @@ from botocore.credentials import EnvProvider
 
 from dsqlproxy.aws import chain
 from dsqlproxy.aws.credentials import Credentials, Identity, StaticCredentials
+from dsqlproxy.aws.programs import Programs
 from dsqlproxy.aws.secret import Secret
 from dsqlproxy.errors import TokenError
 from tests.aws.conftest import Enter
@@ -154,6 +156,37 @@ def test_a_program_cannot_read_from_the_terminal(enter: Enter, home: Home) -> No
             os.close(each)
 
 
+def test_nor_can_the_program_of_a_source_profile(enter: Enter, home: Home) -> None:
+    enter()
+    home.profile("base", credential_process="sh -c 'read line; echo $line; exit 1'")
+    home.profile("dev", role_arn=ROLE, source_profile="base")
+    read_end, write_end = os.pipe()
+    saved = os.dup(0)
+    os.dup2(read_end, 0)
+    # With a line to read the program would print it; with none it would wait.
+    os.write(write_end, b"a line\n")
+    try:
+        with pytest.raises(TokenError, match="credential_process, which failed"):
+            chain.fetch(DEV, REGION)
+        assert os.read(read_end, 10) == b"a line\n"
+    finally:
+        os.dup2(saved, 0)
+        for each in (read_end, write_end, saved):
+            os.close(each)
+
+
+def test_a_program_that_was_ended_ends_the_fetch_of_a_source_profile(
+    enter: Enter, home: Home
+) -> None:
+    enter()
+    home.profile("base", credential_process="sleep 60")
+    home.profile("dev", role_arn=ROLE, source_profile="base")
+    programs = Programs()
+    programs.end(signal.SIGKILL)
+    with pytest.raises(TokenError):
+        chain.fetch(DEV, REGION, programs)
+
+
 def test_a_code_is_asked_for_neither_in_a_profile_nor_in_its_source(
     aws: StandIns, home: Home, enter: Enter
 ) -> None:
@@ -207,7 +240,7 @@ def test_a_web_identity_needs_no_code(aws: StandIns, home: Home, enter: Enter) -
 def test_calls_to_aws_are_bounded(enter: Enter) -> None:
     # Not by waiting: that takes four seconds, and says less.
     enter()
-    session = chain._user_session(None, REGION)
+    session = chain._user_session(None, REGION, Programs())
     config = session.get_default_client_config()
     assert (config.connect_timeout, config.read_timeout) == (2.0, 2.0)
     assert config.retries["max_attempts"] == 1
@@ -242,6 +275,28 @@ def test_where_credentials_are_looked_for_is_named(
 ) -> None:
     enter(**variables)
     assert str(chain.origin_of(Identity(profile))).startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("variables", "profile", "named_by"),
+    [
+        ({}, None, ""),
+        ({"AWS_PROFILE": "other"}, "dev", "`profile`"),
+        ({"AWS_PROFILE": "other"}, None, "AWS_PROFILE"),
+        ({"AWS_PROFILE": "x", "AWS_DEFAULT_PROFILE": "y"}, None, "AWS_DEFAULT_PROFILE"),
+        ({"AWS_PROFILE": "x", "AWS_ACCESS_KEY_ID": "A"}, None, "AWS_PROFILE"),
+    ],
+)
+def test_what_names_a_profile_that_does_not_exist_is_told(
+    enter: Enter, variables: dict[str, str], profile: str | None, named_by: str
+) -> None:
+    enter(**variables)
+    identity = Identity(profile)
+    assert chain.origin_of(identity).named_by == named_by
+    if named_by:
+        with pytest.raises(TokenError, match="there is no AWS profile") as caught:
+            chain.fetch(identity, REGION)
+        assert f"named by {named_by}," in caught.value.detail
 
 
 # -- whose they are --------------------------------------------------------------------

@@ -106,6 +106,12 @@ def test_what_cannot_be_read_counts_as_missing(home: Path) -> None:
     assert found.caches == ()
 
 
+def test_a_path_that_the_system_does_not_take_does_no_harm(home: Path) -> None:
+    (home / ".aws/config").write_bytes(b"web_identity_token_file = ~a\0b/token\n")
+    assert ("~a\0b/token", None) in fingerprint({}).files
+    assert fingerprint({"AWS_LOGIN_CACHE_DIRECTORY": "a\0b"}).caches == ()
+
+
 def test_a_config_that_is_no_text_does_no_harm(home: Path) -> None:
     (home / ".aws/config").write_bytes(b"\xff\x00web_identity_token_file = \xfe\n")
     assert fingerprint({}) == fingerprint({})
@@ -149,6 +155,21 @@ def test_a_file_written_during_a_fetch_is_new(
 ) -> None:
     memory.note_fetch(state(1, 1), state(2, 1), has_found=has_found)
     assert memory.note_look(state(2, 1))
+
+
+@pytest.mark.parametrize("has_found", [True, False])
+def test_a_program_that_writes_the_files_each_time_is_not_run_for_ever(
+    memory: FileMemory, has_found: bool
+) -> None:
+    memory.note_fetch(state(1, 1), state(2, 1), has_found=has_found)
+    assert memory.note_look(state(2, 1)), "it may have been somebody else"
+    for written in range(3, 6):
+        before, after = state(written - 1, 1), state(written, 1)
+        memory.note_fetch(before, after, has_found=has_found)
+        assert not memory.note_look(after)
+    memory.note_fetch(state(5, 1), state(5, 1), has_found=has_found)
+    memory.note_fetch(state(5, 1), state(6, 1), has_found=has_found)
+    assert memory.note_look(state(6, 1))
 
 
 def test_a_cache_that_a_successful_fetch_wrote_is_not(memory: FileMemory) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from dsqlproxy.aws.flight import Flights
+from dsqlproxy.aws.workers import NoThreadError
 
 MAX_HANGING = 3
 
@@ -210,6 +211,23 @@ async def test_closing_wakes_who_waits_and_forgets_the_rest(stage: Stage) -> Non
     await asyncio.sleep(0)
     flights.begin()
     assert (stage.calls, stage.ended, stage.late) == (1, [], [])
+
+
+async def test_a_call_that_finds_no_thread_has_failed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    flights = stage.flights()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        flights.begin()
+    assert [type(end) for end in stage.ended] == [NoThreadError]
+    assert not flights.is_under_way
+    flights.begin()
+    await flights.wait()
+    assert stage.ended[1:] == ["result"]
 
 
 def test_a_call_that_ends_after_the_loop_does_no_harm() -> None:

@@ -144,7 +144,7 @@ async def test_credentials_that_expire_before_they_sign_are_an_error(
     source = stage.source()
     held = stage.keys(lifetime=0.5)
     with pytest.raises(TokenError, match="have expired"):
-        source._sign(held, request())
+        source._signing_thread._sign(held, request())
 
 
 async def test_a_failure_to_sign_is_told_without_foreign_text(
@@ -226,9 +226,11 @@ async def test_a_closed_source_signs_no_more(stage: Stage) -> None:
     source.close()
     with pytest.raises(ShuttingDown):
         await source.sign(request())
-    await source.changed()
-    source.note_refused(
-        Token("x", role="r", lifetime_seconds=1, signed_by=stage.keys()), Cause.DENIED
+    await source.changed_for(CLUSTER)
+    source.note_refused_by(
+        CLUSTER,
+        Token("x", role="r", lifetime_seconds=1, signed_by=stage.keys()),
+        Cause.DENIED,
     )
     await source.keep()
     assert stage.calls == 1
@@ -243,7 +245,7 @@ async def test_closing_lets_go_who_waits(stage: Stage) -> None:
             await source.sign(request())
 
     async with asyncio.TaskGroup() as group:
-        waits = group.create_task(source.changed())
+        waits = group.create_task(source.changed_for(CLUSTER))
         signs = group.create_task(sign())
         await stage.until(lambda: stage.calls == 1)
         source.close()
@@ -278,7 +280,7 @@ async def test_credentials_that_appear_are_used_without_a_restart(
         key = aws.mint.long_term()
         home.keys(key)
         async with asyncio.timeout(10):
-            await source.changed()
+            await source.changed_for(CLUSTER)
         assert key_of(await source.sign(request())) == key.access_key_id
     source.close()
 

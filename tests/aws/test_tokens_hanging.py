@@ -1,19 +1,26 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
-from dsqlproxy.aws.credentials import StaticCredentials
+from dsqlproxy.aws.credentials import Identity, StaticCredentials
 from dsqlproxy.aws.secret import Secret
-from dsqlproxy.errors import TokenError
+from dsqlproxy.aws.tokens import TokenSource
+from dsqlproxy.errors import ShuttingDown, TokenError
+from tests.aws.conftest import Enter
+from tests.aws.sources import program
 from tests.aws.stage import (
     SECRET,
     Stage,
     kept,
     key_of,
     request,
+    system_source,
 )
+from tests.kit.aws_stand_ins import Home, StandIns
+from tests.upstream.wire import CLUSTER
 
 KEYS = StaticCredentials.of("AKIAIOSFODNN7EXAMPLE", SECRET, None)
 SESSION_KEYS = StaticCredentials.of("ASIAIOSFODNN7EXAMPLE", SECRET, "FQoGZXIvYXdzE+/==")
@@ -86,13 +93,61 @@ async def test_a_source_that_hangs_for_good_is_asked_again_but_not_for_ever(
     assert stage.calls == 4
 
 
+# Four of them stopped all fetching for ever: nobody ended what botocore waits for.
+async def test_programs_that_hang_are_ended_and_the_next_one_serves(
+    enter: Enter, aws: StandIns, home: Home
+) -> None:
+    enter(**program(aws, home))
+    aws.process.run.hang()
+    source = system_source(Identity("dev"))
+    source._flights._limit_seconds = 0.3
+    for _ in range(6):
+        with pytest.raises(TokenError, match="did not answer within"):
+            await source._find(None, within=10)
+        source._keyring._tried_at = None  # the second is over
+        await until(lambda: source._flights._hanging == 0)
+    assert source._programs == set()
+    aws.process.run.release()
+    source._flights._limit_seconds = 30.0
+    assert (await source.current()).access_key_id == aws.mint.last.access_key_id
+    source.close()
+
+
+async def test_closing_ends_the_programs_that_run(
+    enter: Enter, home: Home, tmp_path: Path
+) -> None:
+    enter()
+    began = tmp_path / "began"
+    home.profile("dev", credential_process=f"sh -c 'touch {began}; exec sleep 600'")
+    source = system_source(Identity("dev"))
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(ended_by_closing(source))
+        await until(began.exists)
+        source.close()
+    for thread in source._flights._workers._threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what happens outside of this process."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+
+
+async def ended_by_closing(source: TokenSource) -> None:
+    with pytest.raises(ShuttingDown):
+        await source.current()
+
+
 async def test_what_comes_late_is_used_if_there_is_nothing_else(stage: Stage) -> None:
     stage.is_open.clear()
     source = stage.source(hanging_seconds=0.001)
     with pytest.raises(TokenError):
         await source.current()
     async with asyncio.TaskGroup() as group:
-        group.create_task(source.changed())
+        group.create_task(source.changed_for(CLUSTER))
         await asyncio.sleep(0)
         stage.is_open.set()
     assert source.failure is None

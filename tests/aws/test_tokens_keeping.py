@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,7 +17,7 @@ from tests.aws.stage import (
     key_of,
     request,
 )
-from tests.upstream.wire import REGION
+from tests.upstream.wire import CLUSTER, REGION
 
 KEYS = StaticCredentials.of("AKIAIOSFODNN7EXAMPLE", SECRET, None)
 SESSION_KEYS = StaticCredentials.of("ASIAIOSFODNN7EXAMPLE", SECRET, "FQoGZXIvYXdzE+/==")
@@ -59,11 +60,11 @@ async def test_while_renewal_fails_logins_go_on(stage: Stage) -> None:
         stage.outcome = TROUBLE
         stage.clocks.pass_time(HOUR - 60)
         await stage.until(lambda: len(stage.told.failed) == 1)
-        assert source.failure is None
+        assert source.failure_for(CLUSTER) is None
         token = await source.sign(request(lifetime_seconds=900))
         assert token.lifetime_seconds == 60
         stage.clocks.pass_time(61)
-        assert source.failure is not None
+        assert source.failure_for(CLUSTER) is not None
 
 
 async def test_tries_that_fail_are_further_and_further_apart(stage: Stage) -> None:
@@ -74,7 +75,7 @@ async def test_tries_that_fail_are_further_and_further_apart(stage: Stage) -> No
             await stage.until_failed(source, failures)
             await stage.until_looked()
             assert stage.calls == failures
-            assert source.failure is not None, "known, and not forgotten"
+            assert source.failure_for(CLUSTER) is not None, "known, and not forgotten"
             stage.clocks.pass_time(delay + 0.1)
     assert len(stage.told.failed) == 1
 
@@ -102,8 +103,8 @@ async def test_a_client_that_waits_has_credentials_looked_for(stage: Stage) -> N
         stage.clocks.pass_time(1.1)
         stage.outcome = stage.keys()
         async with asyncio.timeout(5):
-            await source.changed()
-        assert source.failure is None
+            await source.changed_for(CLUSTER)
+        assert source.failure_for(CLUSTER) is None
         assert stage.calls == 2
 
 
@@ -112,7 +113,7 @@ async def test_clients_that_wait_go_on_with_the_next_success(stage: Stage) -> No
     source = stage.source()
     async with kept(source), asyncio.TaskGroup() as group:
         await stage.until(lambda: len(stage.told.failed) == 1)
-        waiting = [group.create_task(source.changed()) for _ in range(50)]
+        waiting = [group.create_task(source.changed_for(CLUSTER)) for _ in range(50)]
         await stage.until_looked()
         assert not any(task.done() for task in waiting)
         assert stage.calls == 1
@@ -124,7 +125,7 @@ async def test_clients_that_wait_go_on_with_the_next_success(stage: Stage) -> No
 async def test_who_has_credentials_need_not_wait_for_others(stage: Stage) -> None:
     source = stage.source()
     await source.current()
-    await source.changed()
+    await source.changed_for(CLUSTER)
 
 
 async def test_a_file_that_changes_is_taken_up(stage: Stage) -> None:
@@ -169,6 +170,63 @@ async def test_what_botocore_writes_begins_no_chain_of_fetches(
         assert stage.calls <= (1 if has_found else 2)
 
 
+@pytest.mark.parametrize("has_found", [True, False])
+async def test_a_program_that_writes_the_files_is_not_run_once_a_second(
+    stage: Stage, has_found: bool
+) -> None:
+    stage.writes_file = True
+    if not has_found:
+        stage.outcome = TROUBLE
+    async with kept(stage.source()):
+        await stage.until(lambda: stage.calls >= 1)
+        await stage.until_looked(20)
+        assert stage.calls == 2
+
+
+# `keep` is a task of the proxy: what it raised ended all sessions.
+async def test_a_look_that_fails_ends_nothing_and_is_told_once(stage: Stage) -> None:
+    stage.look_error = ValueError("embedded null byte")
+    stage.outcome = stage.keys("AKIA1", lifetime=HOUR)
+    source = stage.source()
+    async with kept(source):
+        await stage.until(lambda: len(stage.told.changed) == 1)
+        await stage.until_looked(5)
+        assert [type(error) for error in stage.told.watch] == [ValueError]
+        stage.outcome = stage.keys("AKIA2", lifetime=HOUR)
+        stage.clocks.pass_time(HOUR - 60)
+        await stage.until(lambda: len(stage.told.changed) == 2)
+        stage.look_error = None
+        await stage.until_looked(2)
+        stage.outcome = stage.keys("AKIA3", lifetime=HOUR)
+        stage.version += 1
+        await stage.until(lambda: len(stage.told.changed) == 3)
+        stage.look_error = KeyError("x")
+        await stage.until(lambda: len(stage.told.watch) == 2)
+
+
+async def test_a_machine_without_threads_to_spare_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    source = stage.source()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        async with kept(source):
+            await stage.until(lambda: bool(stage.told.watch and stage.told.failed))
+            with pytest.raises(TokenError, match="NoThreadError"):
+                await source.sign(request())
+    async with kept(source):
+        stage.clocks.pass_time(31)
+        await stage.until(lambda: len(stage.told.changed) == 1)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(TokenError, match="NoThreadError"):
+            await source.sign(request())
+    await source.sign(request())
+
+
 async def test_a_machine_that_wakes_tries_at_once(stage: Stage) -> None:
     stage.outcome = TROUBLE
     source = stage.source()
@@ -190,12 +248,12 @@ async def test_a_look_that_hangs_keeps_nothing_from_being_renewed(
     async with kept(source):
         await stage.until(lambda: len(stage.told.changed) == 1)
         stage.outcome = stage.keys("AKIA2", lifetime=HOUR)
-        source.note_refused(await source.sign(request()), Cause.DENIED)
+        source.note_refused_by(CLUSTER, await source.sign(request()), Cause.DENIED)
         await stage.until(lambda: len(stage.told.changed) == 2)
         stage.outcome = stage.keys("AKIA3", lifetime=HOUR)
         stage.clocks.pass_time(HOUR - 60)
         await stage.until(lambda: len(stage.told.changed) == 3)
-    assert source._lookers._jobs.empty()
+    assert source._watch._workers._jobs.empty()
     stage.may_look.set()
 
 
@@ -218,13 +276,13 @@ async def test_refused_credentials_are_replaced_at_once(stage: Stage) -> None:
     stage.outcome = stage.keys("AKIA2")
     async with asyncio.TaskGroup() as group:
         for token in tokens:
-            source.note_refused(token, Cause.CREDENTIALS_REFUSED)
-            assert source.failure is not None
-            group.create_task(source.changed())
+            source.note_refused_by(CLUSTER, token, Cause.CREDENTIALS_REFUSED)
+            assert source.failure_for(CLUSTER) is not None
+            group.create_task(source.changed_for(CLUSTER))
     assert key_of(await source.sign(request())) == "AKIA2"
     assert stage.calls == 2
-    source.note_refused(tokens[0], Cause.CREDENTIALS_REFUSED)
-    assert source.failure is None, "others sign already"
+    source.note_refused_by(CLUSTER, tokens[0], Cause.CREDENTIALS_REFUSED)
+    assert source.failure_for(CLUSTER) is None, "others sign already"
     assert stage.calls == 2
 
 
@@ -233,7 +291,7 @@ async def test_refused_credentials_that_are_found_again_sign_nothing(
 ) -> None:
     source = stage.source()
     token = await source.sign(request())
-    source.note_refused(token, Cause.CREDENTIALS_REFUSED)
+    source.note_refused_by(CLUSTER, token, Cause.CREDENTIALS_REFUSED)
     with pytest.raises(TokenError, match="the cluster refuses") as caught:
         await source.sign(request())
     assert "AKIA…MPLE" in caught.value.detail
@@ -253,11 +311,11 @@ async def test_other_refusals_ask_for_a_fetch_now_and_then(
     source = stage.source()
     token = await source.sign(request())
     for _ in range(20):
-        source.note_refused(token, cause)
+        source.note_refused_by(CLUSTER, token, cause)
         await source.sign(request())
     await stage.until(lambda: stage.calls == 2)
     stage.clocks.pass_time(10)
-    source.note_refused(token, cause)
+    source.note_refused_by(CLUSTER, token, cause)
     await stage.until(lambda: stage.calls == 3)
 
 
@@ -265,8 +323,8 @@ async def test_a_token_of_unknown_origin_is_nobodys_fault(stage: Stage) -> None:
     source = stage.source()
     await source.current()
     token = Token("x", role="admin", lifetime_seconds=60)
-    source.note_refused(token, Cause.CREDENTIALS_REFUSED)
-    assert source.failure is None
+    source.note_refused_by(CLUSTER, token, Cause.CREDENTIALS_REFUSED)
+    assert source.failure_for(CLUSTER) is None
 
 
 # -- what is told ----------------------------------------------------------------------
@@ -280,8 +338,8 @@ async def test_changes_are_told_with_what_is_left(stage: Stage) -> None:
     second = stage.keys("AKIA2", lifetime=HOUR)
     stage.outcome = second
     token = await source.sign(request())
-    source.note_refused(token, Cause.CREDENTIALS_REFUSED)
-    await source.current()
+    source.note_refused_by(CLUSTER, token, Cause.CREDENTIALS_REFUSED)
+    await source.sign(request())
     assert stage.told.changed[1:] == [(second, HOUR)]
 
 
@@ -290,7 +348,7 @@ async def test_nobody_need_be_told(stage: Stage) -> None:
         Identity("dev"),
         region=REGION,
         clocks=stage.clocks.clocks,
-        fetch=lambda _identity, _region: outcomes.pop(),
+        fetch=lambda _identity, _region, _programs: outcomes.pop(),
         look_at_files=stage._look,
     )
     outcomes: list[Credentials] = [stage.keys()]

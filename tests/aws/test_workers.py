@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from dsqlproxy.aws.workers import Workers
+from dsqlproxy.aws.workers import NoThreadError, Workers
 
 
 async def test_result_and_error_come_back() -> None:
@@ -43,6 +43,23 @@ async def test_a_call_cancelled_before_its_turn_is_never_made() -> None:
         release.set()
     await workers.run(lambda: made.append("after"))
     assert made == ["after"]
+    workers.close()
+
+
+async def test_a_thread_that_the_system_refuses_is_no_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    workers = Workers(1, name="test")
+    made: list[str] = []
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(NoThreadError):
+            await workers.run(lambda: made.append("never"))
+    await workers.run(lambda: made.append("once"))
+    assert made == ["once"]
     workers.close()
 
 

@@ -16,6 +16,7 @@ from dsqlproxy.commands.diagnosis_text import (
 from dsqlproxy.config import ListenerConfig, TcpAddress
 from dsqlproxy.errors import TokenError, UpstreamRejected
 from dsqlproxy.situations.remedies import Remedy
+from dsqlproxy.situations.restart import AFTERWARDS
 from dsqlproxy.upstream.connector import Attempt
 from dsqlproxy.upstream.encryption import Way
 from dsqlproxy.upstream.resolve import Address
@@ -45,6 +46,17 @@ def test_an_error_of_the_clusters_keeps_its_own_fields() -> None:
     trouble = trouble_of(error)
     assert (trouble.code, trouble.message) == ("08006", "denied")
     assert (trouble.detail, trouble.hint) == ("ours", "its own")
+    assert trouble.quoted == ("its own",)
+
+
+def test_an_error_without_the_cluster_s_own_explanation_quotes_nothing() -> None:
+    error = UpstreamRejected("denied", fields=(("M", "denied"),), hint="ours")
+    assert trouble_of(error).quoted == ()
+
+
+def test_what_a_running_proxy_does_is_left_out() -> None:
+    trouble = trouble_of(TokenError("no", hint=f"Log in. {AFTERWARDS}"))
+    assert trouble.hint == "Log in."
 
 
 # -- the way ---------------------------------------------------------------------------

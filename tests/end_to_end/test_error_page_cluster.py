@@ -6,6 +6,7 @@ held come with a short one.
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.kit.stack import RunningProxy, running_proxy
 from tests.upstream.wire import Authority, refusal
 
 A_TIME = r"\d{8}T\d{6}Z"
-HELD = {r"held for [0-9.]+ s": "held for 10 s"}
+HELD = {r"(held for|waits for up to) [0-9.]+ s": r"\1 10 s"}
 RATE = {r"at most 1 logins": "at most 100 logins", r"At most \d ": "At most 100 "}
 
 
@@ -56,6 +57,34 @@ async def test_a_refusal_with_its_cause(
     async with running_proxy(emulator, hold_timeout=0) as proxy:
         run = Run(row, proxy, emulator, {re.escape(PRINCIPAL_ARN): IDENTITY})
         await run.by_psql(psql_of(postgres))
+
+
+@produces("access-key-unknown")
+async def test_an_access_key_that_was_deleted(
+    row: Situation, emulator: Emulator, postgres: EmbeddedPostgres
+) -> None:
+    async with running_proxy(emulator, hold_timeout=0) as proxy:
+        emulator.distrust(emulator.credentials.access_key_id)
+        await Run(row, proxy, emulator).by_psql(psql_of(postgres))
+
+
+@produces("secret-key-wrong")
+async def test_a_secret_access_key_of_another_access_key(
+    row: Situation, emulator: Emulator, postgres: EmbeddedPostgres
+) -> None:
+    async with running_proxy(emulator, hold_timeout=0) as proxy:
+        emulator.trust(replace(emulator.credentials, secret_access_key="another"))
+        await Run(row, proxy, emulator).by_psql(psql_of(postgres))
+
+
+@produces("unknown-cluster")
+async def test_a_cluster_that_does_not_exist(
+    row: Situation, emulator: Emulator, postgres: EmbeddedPostgres
+) -> None:
+    another = emulator.cluster.replace(emulator.cluster_id, "z" * 26)
+    async with running_proxy(emulator, cluster=another) as proxy:
+        await Run(row, proxy, emulator).by_psql(psql_of(postgres))
+    assert emulator.counts.connections == 1  # nothing is tried again
 
 
 @produces("too-many-connections", "rate-exceeded")

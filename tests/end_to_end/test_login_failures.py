@@ -154,7 +154,9 @@ async def test_the_wrong_action_is_told_as_such(
     hint = "Wrong user to action mapping. user: admin, action: DbConnect"
 
     async def play(peer: Conversation) -> None:
-        await log_in(peer, refusal("access denied", hint=hint))
+        await log_in(
+            peer, refusal("unable to accept connection, access denied", hint=hint)
+        )
         await peer.receive_rest()
 
     async with proxy_before(emulator, Authority.make(tmp_path), play) as proxy:

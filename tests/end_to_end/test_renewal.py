@@ -154,7 +154,7 @@ async def test_a_cluster_that_takes_them_no_longer_is_as_if_they_had_expired(
         machine.aws.sso.revoke()
         machine.distrust(person.given[-1])
         async with crowd(proxy, SOME) as coming:
-            await until(lambda: count(proxy, f"{HELD}.*`aws sso login`") == SOME)
+            await until(lambda: count(proxy, f"{HELD}.*aws sso login") == SOME)
             person.sign_in()
             await coming.all_served()
             await coming.all_answer()

@@ -97,7 +97,14 @@ class PlayedCredentials:
         self.failure = None
         self._changed.set()
 
+    async def ready(self, *, within: float) -> None:
+        del within
+        if self.failure is not None:
+            raise self.failure
+
     async def changed(self) -> None:
+        if self.failure is None:
+            return
         self.waiting += 1
         try:
             await self._changed.wait()

@@ -220,13 +220,55 @@ async def test_who_comes_without_credentials_goes_on_once_there_are_some() -> No
         assert any(line.startswith("session held") for line in held.stage.lines)
 
 
-async def test_credentials_that_the_cluster_refuses_are_waited_for_too() -> None:
-    async with holding(STALE) as held, asyncio.TaskGroup() as group:
-        held.credentials.take_away(NONE)
+async def test_credentials_that_the_cluster_refuses_are_waited_for_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with holding() as held, asyncio.TaskGroup() as group:
+        take = held.stage.cluster.open
+
+        async def refuse(_: UpstreamStartup) -> Upstream:
+            monkeypatch.setattr(held.stage.cluster, "open", take)
+            held.credentials.take_away(NONE)
+            raise STALE
+
+        monkeypatch.setattr(held.stage.cluster, "open", refuse)
         running = group.create_task(held.login.run(STARTUP))
-        assert DENIED in (await held.notice()).get("M")
+        notice = await held.notice()
+        assert "the cluster refuses those" in notice.get("M")
+        assert "security token" in notice.get("D")
         held.credentials.give()
         assert await running is not None
+
+
+async def test_a_source_that_does_not_answer_is_waited_for_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dsqlproxy.session.first_login.INSTANT_SECONDS", 0.01)
+    async with holding() as held, asyncio.TaskGroup() as group:
+        answered = asyncio.Event()
+        asked: list[float] = []
+
+        async def ready(*, within: float) -> None:
+            asked.append(within)
+            await answered.wait()
+
+        monkeypatch.setattr(held.credentials, "ready", ready)
+        running = group.create_task(held.login.run(STARTUP))
+        assert "does not answer" in (await held.notice()).get("M")
+        assert held.stage.cluster.servers[1:] == []
+        answered.set()
+        assert await running is not None
+        assert asked == [pytest.approx(60.0, abs=1.0)]
+
+
+async def test_who_is_told_to_wait_is_told_for_how_long() -> None:
+    async with holding(NONE, hold_seconds=30.0) as held, asyncio.TaskGroup() as group:
+        held.credentials.take_away(NONE)
+        running = group.create_task(held.login.run(STARTUP))
+        detail = (await held.notice()).get("D")
+        assert detail.endswith("It waits for up to 30 s (hold_timeout).")
+        held.credentials.give()
+        await running
 
 
 async def test_others_that_are_there_already_are_tried_at_once() -> None:
@@ -265,7 +307,8 @@ async def test_a_cluster_that_does_not_wake_up_in_time_is_told_in_its_words() ->
 async def test_a_client_that_is_not_to_be_held_hears_it_at_once() -> None:
     for refusal in (NONE, STALE, SLEEPS):
         async with holding(refusal, hold_seconds=0.0) as held:
-            held.credentials.take_away(NONE)
+            if refusal is NONE:
+                held.credentials.take_away(NONE)
             with pytest.raises(type(refusal)) as caught:
                 await held.login.run(STARTUP)
             assert caught.value is refusal
@@ -297,6 +340,7 @@ async def test_a_client_that_is_held_and_leaves_is_let_go() -> None:
         await held.notice()
         held.peer.close()
         assert await running is None
+        assert any(line.startswith("client gave up") for line in held.stage.lines)
         assert held.held_now == 0
         assert held.credentials.waiting == 0
 

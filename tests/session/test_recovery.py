@@ -20,9 +20,9 @@ REFUSED = UpstreamUnavailable("the cluster cannot be reached")
 
 
 def refused() -> UpstreamRejected:
-    fields = (("S", "FATAL"), ("C", "08006"), ("M", "unable to accept connection"))
-    said = (*fields, ("D", "access denied"))
-    return UpstreamRejected("unable to accept connection, access denied", fields=said)
+    message = "unable to accept connection, access denied"
+    fields = (("S", "FATAL"), ("C", "08006"), ("M", message))
+    return UpstreamRejected(message, fields=fields)
 
 
 # -- recovery --------------------------------------------------------------------------

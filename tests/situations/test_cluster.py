@@ -5,6 +5,9 @@ from dsqlproxy.errors import UpstreamRejected
 from dsqlproxy.situations.cluster import Cause, cause_of, with_advice
 
 DENIED = "unable to accept connection, access denied"
+EXPIRED = "The security token included in the request is expired"
+INVALID = "The security token included in the request is invalid."
+MISMATCH = "The request signature we calculated does not match the signature …"
 
 
 def rejected(message: str, hint: str = "") -> UpstreamRejected:
@@ -15,8 +18,12 @@ def rejected(message: str, hint: str = "") -> UpstreamRejected:
 @pytest.mark.parametrize(
     ("message", "hint", "role", "advice"),
     [
-        (DENIED, "Signature expired: …", "admin", "NTP"),
-        (DENIED, "Signature not yet current: …", "admin", "NTP"),
+        (DENIED, "Signature expired: …", "admin", "behind the cluster's"),
+        (DENIED, "Signature not yet current: …", "admin", "ahead of the cluster's"),
+        (DENIED, EXPIRED, "admin", "log in again (`aws sso login`)"),
+        (DENIED, INVALID, "admin", "is not known to AWS"),
+        (DENIED, MISMATCH, "admin", "does not belong to the access key id"),
+        (DENIED, "The cluster was not found.", "admin", "check `cluster` and `region`"),
         (
             DENIED,
             "User: arn:… is not authorized to perform: x",
@@ -58,6 +65,10 @@ def test_advice_in_the_place_of_a_detail_reads_as_an_explanation() -> None:
     busy = with_advice(
         rejected("Unable to accept connection, rate exceeded", "later"), role="admin"
     )
+    ahead = with_advice(rejected(DENIED, "Signature not yet current"), role="admin")
+    assert ahead.detail.startswith("The token is dated in the future, ")
+    nowhere = with_advice(rejected(DENIED, "The cluster was not found."), role="x")
+    assert nowhere.detail.startswith("There is no such cluster, ")
     assert busy.detail == "The cluster refused the login: try again in some seconds."
     unknown = with_advice(rejected("something new", "hint"), role="admin")
     assert unknown.detail == ""
@@ -68,14 +79,15 @@ def test_fields_stay_as_they_were_sent() -> None:
     assert with_advice(error, role="admin").fields == error.fields
 
 
-EXPIRED = "The security token included in the request is expired"
-
-
 @pytest.mark.parametrize(
     ("message", "hint", "cause"),
     [
         (DENIED, "Signature expired: …", Cause.SIGNATURE_EXPIRED),
+        (DENIED, "Signature not yet current: …", Cause.SIGNATURE_EXPIRED),
         (DENIED, EXPIRED, Cause.CREDENTIALS_REFUSED),
+        (DENIED, INVALID, Cause.CREDENTIALS_REFUSED),
+        (DENIED, MISMATCH, Cause.CREDENTIALS_REFUSED),
+        (DENIED, "The cluster was not found.", Cause.UNKNOWN_CLUSTER),
         (DENIED, "User: arn:… is not authorized", Cause.NOT_AUTHORIZED),
         (DENIED, "Wrong user to action mapping. …", Cause.WRONG_ACTION),
         (DENIED, "", Cause.DENIED),
@@ -101,6 +113,7 @@ def test_only_what_is_about_the_token_is_a_matter_of_credentials() -> None:
     assert Cause.DENIED.is_about_the_token
     assert not Cause.RATE_EXCEEDED.is_about_the_token
     assert not Cause.UNKNOWN_ROLE.is_about_the_token
+    assert not Cause.UNKNOWN_CLUSTER.is_about_the_token
 
 
 def test_what_passes_by_itself_is_known() -> None:
@@ -120,6 +133,7 @@ CHOSEN = [
     "signature expired",
     "the security token included in the request is expired",
     "access denied",
+    "the cluster was not found",
 ]
 
 

@@ -42,9 +42,16 @@ class FileIsMissing(FileNotFoundError):
         (aws.NoCredentialsError(), "no AWS credentials", "aws configure"),
         (aws.ProfileNotFound(profile="dev"), "no AWS profile 'dev'", "list-profiles"),
         (
-            aws.PartialCredentialsError(provider="env", cred_var="aws_secret"),
+            aws.PartialCredentialsError(provider="config-file", cred_var="aws_secret"),
             "incomplete",
             "aws configure --profile dev",
+        ),
+        (
+            aws.PartialCredentialsError(
+                provider="env", cred_var="AWS_SECRET_ACCESS_KEY"
+            ),
+            "incomplete",
+            "unset AWS_ACCESS_KEY_ID to use the profile; then restart the proxy.",
         ),
         (aws.UnauthorizedSSOTokenError(), "expired", "`aws sso login --profile dev`"),
         (
@@ -131,7 +138,8 @@ def test_each_failure_says_what_mends_it(
 
 
 def test_only_another_configuration_mends_some() -> None:
-    for error in (aws.NoRegionError(), aws.MissingDependencyException(msg="")):
+    half = aws.PartialCredentialsError(provider="env", cred_var="x")
+    for error in (aws.NoRegionError(), aws.MissingDependencyException(msg=""), half):
         assert not explain(error, DEV).may_pass
     for error in (aws.NoCredentialsError(), aws.SSOError(), client_error("x")):
         assert explain(error, DEV).may_pass
@@ -204,10 +212,44 @@ def test_the_source_is_named() -> None:
 
 
 def test_a_detail_that_begins_with_the_source_begins_like_a_sentence() -> None:
-    error = aws.PartialCredentialsError(provider="env", cred_var="AWS_SECRET")
+    error = aws.PartialCredentialsError(provider="config-file", cred_var="aws_secret")
     told = explain(error, CHAIN)
     assert told.detail.startswith("The usual AWS chain (environment, ")
-    assert told.hint.startswith("Set AWS_SECRET, or run `aws configure`")
+    assert told.hint.startswith("Set aws_secret, or run `aws configure`")
+
+
+@pytest.mark.parametrize(
+    ("provider", "where"),
+    [
+        ("shared-credentials-file", "AWS profile 'dev' has no x in ~/.aws/credentials"),
+        ("config-file", "AWS profile 'dev' has no x in ~/.aws/config."),
+        ("assume-role", "AWS profile 'dev' has no x in the AWS files."),
+        ("env", "AWS_ACCESS_KEY_ID is set in the environment, x is not."),
+    ],
+)
+def test_where_a_half_is_missing_is_said_in_the_user_s_words(
+    provider: str, where: str
+) -> None:
+    error = aws.PartialCredentialsError(provider=provider, cred_var="x")
+    assert explain(error, DEV).detail.startswith(where)
+
+
+def test_what_names_a_profile_that_does_not_exist_is_said() -> None:
+    error = aws.ProfileNotFound(profile="dve")
+    told = explain(error, CredentialOrigin("dve", named_by="AWS_PROFILE"))
+    assert told.detail.startswith("It is named by AWS_PROFILE, and is in neither ")
+    assert told.hint.startswith(
+        "Add it (`aws configure --profile dve`), or correct AWS_PROFILE and restart "
+    )
+    told = explain(error, CHAIN)
+    assert told.detail.startswith("It is in neither ")
+    assert "or correct its name and restart the proxy" in told.hint
+
+
+def test_what_stands_in_the_environment_is_not_said_to_need_no_restart() -> None:
+    partial = aws.PartialCredentialsError(provider="env", cred_var="x")
+    assert "without a restart" not in explain(partial, CHAIN).hint
+    assert "what changes under ~/.aws" in explain(aws.SSOError(), DEV).hint
 
 
 def test_command_has_no_profile_where_none_is_set() -> None:

@@ -14,7 +14,9 @@ from dsqlproxy.situations.holding import (
     gave_up,
     held_for_cluster,
     held_for_credentials,
+    held_for_source,
     held_for_turn,
+    with_limit,
 )
 
 FIELDS = (("C", "08006"), ("M", "waking up"))
@@ -62,3 +64,24 @@ def test_giving_up_adds_how_long_it_took(error: DsqlProxyError) -> None:
 def test_nobody_is_held_for_what_no_time_mends() -> None:
     with pytest.raises(AssertionError):
         gave_up(UpstreamUnavailable("no way"), seconds=1.0)
+
+
+def test_who_waits_for_others_is_told_what_the_cluster_says_of_these() -> None:
+    fields = (("M", "access denied"), ("H", "It is expired."))
+    refused = UpstreamRejected("access denied", fields=fields, detail="Log in again.")
+    remark = held_for_credentials(refused)
+    assert "the cluster refuses those" in remark.message
+    assert remark.detail == "The cluster says: It is expired."
+    assert remark.hint == "Log in again."
+    unhinted = UpstreamRejected("access denied", fields=fields[:1], hint="Log in.")
+    assert held_for_credentials(unhinted)[1:] == ("", "Log in.")
+
+
+def test_the_limit_is_part_of_the_detail() -> None:
+    assert with_limit(held_for_turn(), 10.0).detail.endswith(
+        "reached. It waits for up to 10 s (hold_timeout)."
+    )
+    assert with_limit(held_for_source(), 2.5).detail == (
+        "It waits for up to 2.5 s (hold_timeout)."
+    )
+    assert with_limit(held_for_source(), 0.0) == held_for_source()

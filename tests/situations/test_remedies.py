@@ -5,6 +5,7 @@ import pytest
 from dsqlproxy.endpoint import parse_endpoint
 from dsqlproxy.errors import UpstreamRejected
 from dsqlproxy.situations.remedies import (
+    Trouble,
     allow,
     cluster_arn,
     grant,
@@ -53,6 +54,20 @@ def test_an_unknown_role_gets_a_grant(message: str, exists: bool) -> None:
         refusal(message), role="reader", cluster_arn=ARN, identity_arn=ROLE_ARN
     )
     assert remedy == grant("reader", identity_arn=ROLE_ARN, exists=exists)
+
+
+def test_a_cluster_that_does_not_exist_gets_no_statement() -> None:
+    error = refusal(
+        "unable to accept connection, access denied", "The cluster was not found."
+    )
+    assert remedy_for(error, role="x", cluster_arn=ARN, identity_arn=None) is None
+
+
+def test_the_cluster_s_words_are_read_before_ours() -> None:
+    trouble = Trouble("no", detail="ours", hint="its own", quoted=("its own",))
+    assert trouble.explanation == ("The cluster says: its own", "ours")
+    assert Trouble("no", detail="why", hint="do").explanation == ("why", "do")
+    assert Trouble("no").explanation == ()
 
 
 def test_what_no_grant_mends_gets_nothing() -> None:

@@ -34,6 +34,7 @@ class Signer:
 
     requests: list[SigningRequest] = field(default_factory=list)
     refused: list[tuple[Token, Cause]] = field(default_factory=list)
+    accepted: list[Token] = field(default_factory=list)
     trouble: TokenError | None = None
     error: TokenError | None = None
     token: str = TOKEN
@@ -50,6 +51,9 @@ class Signer:
 
     def note_refused(self, token: Token, cause: Cause) -> None:
         self.refused.append((token, cause))
+
+    def note_accepted(self, token: Token) -> None:
+        self.accepted.append(token)
 
 
 class Never:
@@ -73,6 +77,9 @@ class Never:
 
     def note_refused(self, _token: Token, _cause: Cause) -> None:
         raise AssertionError("unreachable because nothing was rejected")
+
+    def note_accepted(self, _token: Token) -> None:
+        raise AssertionError("unreachable because nothing was signed")
 
 
 def at(

@@ -106,6 +106,16 @@ async def test_its_age_is_that_of_the_connection_which_is_kept(
     assert upstream.opened_at.monotonic == 101.0
 
 
+async def test_a_token_that_is_taken_is_told_of(
+    make: Make, context: ssl.SSLContext
+) -> None:
+    signer = Signer()
+    async with scripted_server(cluster(context)) as server:
+        await open_and_close(make(server, signer=signer))
+    assert [token.reveal() for token in signer.accepted] == [TOKEN]
+    assert signer.refused == []
+
+
 async def test_what_follows_the_login_is_read_from_the_channel(
     make: Make, context: ssl.SSLContext
 ) -> None:
@@ -216,6 +226,7 @@ async def test_rejection_is_passed_on_with_advice(
     assert error.hint
     assert [cause for _, cause in signer.refused] == refused
     assert all(token.reveal() == TOKEN for token, _ in signer.refused)
+    assert signer.accepted == []
 
 
 async def test_known_lack_of_credentials_ends_an_attempt_before_it_dials(
