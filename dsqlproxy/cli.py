@@ -113,6 +113,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name, and give the exit code."""
+    open_standard_streams()
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
         # Here, so that a reader who has gone away is noticed while we can say it.
@@ -130,6 +131,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     return code
+
+
+def open_standard_streams() -> None:
+    """Open the null device as each standard stream that was closed, as by ``<&-``.
+
+    The next thing opened would get its number otherwise: an event loop would serve as
+    standard input, be given to a command as its own, and be closed in its place. What
+    we start is spared the same; it reads nothing and its words go nowhere.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            flags = os.O_RDONLY if number == 0 else os.O_WRONLY
+            opened = os.open(os.devnull, flags)  # the lowest number that is free
+            os.set_inheritable(opened, True)
+            mode = "r" if number == 0 else "w"
+            stream = os.fdopen(opened, mode, encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
 
 
 def _run(argv: Sequence[str]) -> int:

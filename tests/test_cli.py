@@ -205,6 +205,44 @@ def test_a_reader_who_goes_away_early_is_no_traceback() -> None:
     assert (ended.returncode, ended.stderr) == (1, b"")
 
 
+STREAMS = """
+import os, sys
+from dsqlproxy import cli
+cli._run = lambda _: 7
+code = cli.main([])
+assert [stream.fileno() for stream in (sys.stdin, sys.stdout, sys.stderr)] == [0, 1, 2]
+assert all(map(os.get_inheritable, (0, 1, 2)))
+print("out:", repr(sys.stdin.read()))
+print("err:", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "out", "err"),
+    [
+        ("", "out: 'said'\n", "err:\n"),
+        ("<&-", "out: ''\n", "err:\n"),
+        (">&-", "", "err:\n"),
+        ("2>&-", "out: 'said'\n", ""),
+        ("<&- 2>&-", "out: ''\n", ""),
+        ("<&- >&- 2>&-", "", ""),
+    ],
+)
+def test_a_stream_that_was_closed_is_the_null_device(
+    closed: str, out: str, err: str
+) -> None:
+    # An event loop took the number of one, and a command or the end closed it.
+    ended = subprocess.run(  # noqa: S603 - a shell, for what only it can do
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", STREAMS],
+        input="said",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (7, out, err)
+
+
 def test_the_module_is_the_command() -> None:
     ended = python("-m", "dsqlproxy", "--version")
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -45,6 +45,16 @@ def test_nothing_else_is_a_role(given: object) -> None:
         role(given)
 
 
+@pytest.mark.parametrize("given", [[ARN], [], 7, True])
+def test_what_is_no_text_is_told_both_forms(given: object) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        role(given)
+    told = str(refusal.value)
+    assert "is not a role; accepted: the ARN of a role, or a mapping of role_arn," in (
+        told
+    )
+
+
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
 def test_partitions_differ(partition: str) -> None:
     arn = f"arn:{partition}:iam::123456789012:role/x"

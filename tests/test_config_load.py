@@ -194,6 +194,16 @@ def test_names_that_are_not_ours_are_mentioned_and_left_alone(file: Path) -> Non
     )
 
 
+@pytest.mark.parametrize("key", ["CLUSTER", "ROLE", "CONNECT_ADDRESS"])
+def test_a_forgotten_part_of_a_name_is_guessed(file: Path, key: str) -> None:
+    (note,) = load(file, ONE, environ={f"DSQLPROXY_{key}": "x"}).notes
+    assert note.endswith(f"did you mean DSQLPROXY_LISTENER_{key}?")
+
+
+def test_a_variable_of_the_emulator_is_no_slip(file: Path) -> None:
+    assert load(file, ONE, environ={"DSQLPROXY_PG_BIN": "/usr/bin"}).notes == ()
+
+
 def test_variables_in_the_file_are_not_expanded(file: Path) -> None:
     text = f"listeners: [{{cluster: {CLUSTER}, profile: '${{HOME}}'}}]"
     assert load(file, text).config.listeners[0].profile == "${HOME}"

@@ -79,6 +79,28 @@ def test_every_key_of_a_listener_can_come_from_the_environment(file: Path) -> No
     assert load(file, ONE, environ=environ).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("origin", "missing"),
+    [
+        ("--cluster", "--region"),
+        ("DSQLPROXY_LISTENER_CLUSTER", "DSQLPROXY_LISTENER_REGION"),
+    ],
+)
+def test_an_id_alone_is_told_what_gives_its_region(origin: str, missing: str) -> None:
+    given = {origin: ID}
+    flags = given if origin.startswith("--") else {}
+    with pytest.raises(ConfigError) as refusal:
+        load_config(None, flags=flags, environ={} if flags else given)
+    (problem,) = refusal.value.problems
+    assert problem.startswith(f'{origin}: "{ID}" is a cluster id, which needs region')
+    assert problem.endswith(f"together with region (here: {missing})")
+
+
+def test_an_id_in_the_file_is_told_of_the_key_alone(file: Path) -> None:
+    (problem,) = problems(file, f"listeners: [{{cluster: {ID}}}]")
+    assert problem.endswith("together with region")
+
+
 def test_an_empty_variable_counts_as_unset(file: Path) -> None:
     environ = {"DSQLPROXY_LISTENER_ROLE": "", "DSQLPROXY_CONFIG": ""}
     assert load(file, ONE, environ=environ).config.listeners[0].role is None

@@ -111,6 +111,22 @@ def test_a_session_limit_is_a_duration(value: object) -> None:
         values.parse_session_limit(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(0, 0), ("0s", 0), ("250ms", 0.25), ("1h", 3600)]
+)
+def test_a_client_is_held_for_an_hour_at_most(value: object, seconds: float) -> None:
+    assert values.parse_hold_timeout(value) == seconds
+
+
+@pytest.mark.parametrize(
+    "value", ["61m", 3600.1, "1d", -1, False, "off", None, float("nan")], ids=repr
+)
+def test_no_other_hold_timeout_is_accepted(value: object) -> None:
+    complaint = "is not a hold timeout; .* 0 to 1h, such as 10s; 0 for not at all"
+    with pytest.raises(ValueError, match=complaint):
+        values.parse_hold_timeout(value)
+
+
 @pytest.mark.parametrize("value", [1, 100, 2.5, 100_000])
 def test_a_rate_is_a_number_from_one(value: float) -> None:
     rate = values.parse_rate(value)

@@ -3,14 +3,17 @@
 import argparse
 import asyncio
 import os
+import shutil
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, TextIO
 
 from dsqlproxy.commands import options
 from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.commands.run import loop_factory
 from dsqlproxy.commands.token import choose_listener, signing_request
 from dsqlproxy.ops.doctor import (
+    WIDTH,
     Checkup,
     Finding,
     Outcome,
@@ -18,6 +21,7 @@ from dsqlproxy.ops.doctor import (
     as_json,
     as_lines,
 )
+from dsqlproxy.situations.remedies import Trouble
 
 if TYPE_CHECKING:
     from dsqlproxy.clocks import Clocks
@@ -33,7 +37,8 @@ Examine the way from here to the cluster, step by step, and say what is wrong.
 
 What is looked at, one line each with the time that it took:
 
-  configuration  the file, the environment and the flags
+  configuration  the file, the environment and the flags; a warning names the
+                 variables DSQLPROXY_... that are no setting
   DNS            the addresses of the cluster, or of connect_address
   TCP            a connection to one of them
   TLS            the certificate: its chain, its name and its dates
@@ -121,12 +126,12 @@ def run(args: argparse.Namespace) -> int:
     roles = [signing_request(listener, args.role).role for listener in listeners]
     from dsqlproxy.commands.diagnosis import examine  # noqa: PLC0415 - heavy
 
-    configuration = Finding(
-        Step.CONFIGURATION,
-        Outcome.OK,
-        clocks.monotonic() - began_at,
+    configuration = configuration_finding(
         str(loaded.path or "flags and environment"),
+        loaded.notes,
+        seconds=clocks.monotonic() - began_at,
     )
+    width = text_width(sys.stdout)
 
     async def examine_all() -> list[Checkup]:
         checkups = []
@@ -141,7 +146,8 @@ def run(args: argparse.Namespace) -> int:
             )
             checkups.append(checkup)
             if not args.json:
-                print(*as_lines(checkup), sep="\n", end="\n\n", flush=True)
+                lines = as_lines(checkup, width=width)
+                print(*lines, sep="\n", end="\n\n", flush=True)
         return checkups
 
     more = {}
@@ -158,6 +164,25 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(as_json(checkups, **more))
     return 0 if ok else EXIT_FAILURE
+
+
+def configuration_finding(
+    source: str, notes: Sequence[str], *, seconds: float
+) -> Finding:
+    """Say where a good configuration came from, and warn of what `run` would log."""
+    if not notes:
+        return Finding(Step.CONFIGURATION, Outcome.OK, seconds, source)
+    first, *others = notes
+    sentences = (note if note.endswith("?") else f"{note}." for note in others)
+    trouble = Trouble(first, detail=" ".join(sentences))
+    return Finding(Step.CONFIGURATION, Outcome.WARNING, seconds, source, trouble)
+
+
+def text_width(stream: TextIO) -> int:
+    """Give the columns for a text: the terminal's, 80 where it does not tell them."""
+    if not stream.isatty():
+        return WIDTH
+    return min(WIDTH, shutil.get_terminal_size(fallback=(80, 24)).columns)
 
 
 async def probe(

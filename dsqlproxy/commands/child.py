@@ -2,7 +2,9 @@
 
 It stays in our process group and has our terminal: Ctrl-C and Ctrl-Z reach it, a
 job that is stopped and continued is the whole of us, and nothing it asks of its
-terminal is answered differently.
+terminal is answered differently. It inherits every descriptor that we did, such as
+the pipe of a shell's `<(...)`, and none of ours: Python and libuv open what they open
+so that it ends at exec (PEP 446).
 
 `subprocess` and a thread instead of the event loop's own: uvloop gives a new process
 the default action of every signal (libuv does, in the child), and who was started
@@ -49,6 +51,7 @@ class Child:
             process = subprocess.Popen(  # noqa: S603 - what the user asks for
                 words,
                 env=environ,
+                close_fds=False,  # see above
                 preexec_fn=_die_with_parent(),  # noqa: PLW1509 - prctl and no more
             )
         except OSError as error:

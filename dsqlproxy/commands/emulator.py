@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -34,8 +35,9 @@ is any PostgreSQL behind a cluster's login.
 
 What a client needs is printed, and written to --ready-file: host and port,
 the cluster's name, the CA, an access key made for this start, and the ARN
-that stands behind it. Below it stand the lines that start a proxy in front of
-it, to be pasted into another terminal. To log in without a proxy, sign a
+that stands behind it. Below it stands the same as variables to paste into
+another terminal, where dsqlproxy, dsqlproxy check, dsqlproxy token and
+dsqlproxy exec -- psql then need no flags. To log in without a proxy, sign a
 token with that key for the cluster's name:
 
     export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...
@@ -90,6 +92,10 @@ Faults
     fatal-sessions SQLSTATE     end every open session with a FATAL
     status                      counts and faults in force, as JSON
 
+  To say one from a shell:
+
+    dsqlproxy emulator --tell SOCKET 'fault waking-up:20'
+
 Ctrl-C, SIGTERM or closing the terminal ends everything, and leaves nothing
 behind.
 """
@@ -97,6 +103,9 @@ behind.
 
 CONNECT_SECONDS = 10.0
 """How long the server of ``--backend`` may take to accept a connection."""
+
+TELL_SECONDS = 10.0
+"""How long a running emulator may take to answer ``--tell``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +142,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="a fault to begin with; several may be given",
+    )
+    add(
+        "--tell",
+        metavar=("SOCKET", "LINE"),
+        nargs=2,
+        help="say a line to the emulator that runs, print its answer, and end",
     )
     add(
         "--max-connections",
@@ -175,7 +190,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal comes."""
+    """Serve until a signal comes, or tell another that serves."""
+    if args.tell is not None:
+        print(tell(*args.tell))
+        return 0
     try:
         from dsqlproxy.emulator.postgres import EmbeddedPostgres  # noqa: F401, PLC0415
         from dsqlproxy.emulator.server import Emulator  # noqa: F401, PLC0415
@@ -191,6 +209,24 @@ def run(args: argparse.Namespace) -> int:
         asyncio.Runner(loop_factory=loop_factory(None)) as runner,
     ):
         return runner.run(_serve(config, backend, path=args.ready_file))
+
+
+def tell(path: str, line: str) -> str:
+    """Say one line to a running emulator; give its answer, which is not an error."""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(TELL_SECONDS)
+        try:
+            channel.connect(path)
+            channel.sendall(f"{line}\n".encode())
+            answer = channel.makefile().readline().strip()
+        except OSError as error:
+            raise DsqlProxyError(
+                f"no emulator answers at {path}: {error.strerror or error}",
+                hint='Give the path that a running emulator prints as "control".',
+            ) from None
+    if not answer.startswith("ok"):
+        raise DsqlProxyError(answer.removeprefix("error ") or "no answer")
+    return answer
 
 
 def packages_missing(error: ImportError) -> DsqlProxyError:
@@ -263,25 +299,38 @@ def ready(emulator: "Emulator") -> dict[str, object]:
 
 
 def paste(emulator: "Emulator", *, session_limit: float) -> str:
-    """Give the lines that put a proxy in front of this emulator."""
+    """Give the environment in which every command finds this emulator."""
     from dsqlproxy.config.addresses import TcpAddress  # noqa: PLC0415
 
     key = emulator.credentials
-    address = TcpAddress(emulator.host, emulator.port)
+    variables = {
+        "AWS_ACCESS_KEY_ID": key.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+        "DSQLPROXY_LISTENER_CLUSTER": emulator.cluster,
+        "DSQLPROXY_LISTENER_CONNECT_ADDRESS": TcpAddress(emulator.host, emulator.port),
+        "DSQLPROXY_LISTENER_CA_FILE": emulator.ca_file,
+        "DSQLPROXY_LISTENER_SESSION_LIMIT": f"{session_limit:g}",
+        "DSQLPROXY_LISTENER_ROLE": "admin",
+    }
+    exports = "\n".join(
+        f"  export {name}={shlex.quote(str(value))}"
+        for name, value in variables.items()
+    )
+    program = this_program()
     return f"""
 Paste into another terminal. The secret was made for this start, and opens nothing
 but this emulator:
 
-  unset AWS_SESSION_TOKEN
-  export AWS_ACCESS_KEY_ID={key.access_key_id} \\
-    AWS_SECRET_ACCESS_KEY={key.secret_access_key}
+  unset AWS_SESSION_TOKEN AWS_PROFILE DSQLPROXY_CONFIG
+{exports}
 
-The proxy in front of it, there too:
+Each of these needs no flags there then: the way here, examined step by step; a
+client with a proxy of its own; a token; the proxy, on 127.0.0.1:5432.
 
-  DSQLPROXY_LISTENER_CONNECT_ADDRESS={address} \\
-  DSQLPROXY_LISTENER_CA_FILE={shlex.quote(str(emulator.ca_file))} \\
-  DSQLPROXY_LISTENER_SESSION_LIMIT={session_limit:g} \\
-  {this_program()} --cluster {emulator.cluster} --role admin
+  {program} check
+  {program} exec -- psql
+  {program} token
+  {program}
 """
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, cast
 from dsqlproxy.commands import options
 from dsqlproxy.commands.child import CannotRun, Child, leave_standard_input
 from dsqlproxy.commands.clocks import system_clocks
-from dsqlproxy.commands.job import DRAIN_SECONDS, Job, signals_to
+from dsqlproxy.commands.job import DRAIN_SECONDS, Job, signals_passed_on, signals_to
+from dsqlproxy.commands.orphans import go_on_below
 from dsqlproxy.commands.run import loop_factory, raise_file_limit
 from dsqlproxy.commands.token import choose_listener, signing_request
 from dsqlproxy.dsql import DATABASE
@@ -41,8 +42,10 @@ address, other users of this machine can connect to it while it runs.
 
 What the command gets
 
-  Its standard input, output and error are yours, and so is the terminal. The
-  variables that would lead a connection elsewhere, or ask of it what is
+  Its standard input, output and error are yours, and so are the terminal and
+  all other files that you have open: <(...) of a shell can be its argument.
+
+  The variables that would lead a connection elsewhere, or ask of it what is
   between proxy and cluster only, are taken away: PGSSL* (the way to the proxy
   is plain, the way to the cluster is verified TLS), PGHOSTADDR, PGSERVICE,
   PGREQUIREAUTH, PGCHANNELBINDING, PGGSSENCMODE, PGREQUIRESSL,
@@ -68,6 +71,10 @@ Signals
   a terminal to the command too, so they are left to it: Ctrl-C in psql cancels
   the statement. Where no terminal sent them they are passed on. On Linux the
   command ends even if the proxy is killed; elsewhere it loses its connection.
+
+  As process 1 of a container it needs no init (tini, docker run --init) beside
+  it: it collects what the command leaves behind in the background, and ends
+  with the command.
 
 Exit codes
 
@@ -126,6 +133,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command, and give its exit code."""
     words = command_of(args.command)
+    if os.getpid() == 1:
+        code = go_on_below(signals_passed_on())
+        if code is not None:
+            return code
+    return _run_beside_proxy(words, args)
+
+
+def _run_beside_proxy(words: Sequence[str], args: argparse.Namespace) -> int:
     loaded = options.load(args, environ=settings(os.environ))
     listener = choose_listener(loaded.config, args.listener)
     user = signing_request(listener, args.role).role

@@ -13,8 +13,9 @@ from dsqlproxy.errors import DsqlProxyError
 HELP = """\
 Ask the running proxy whether it is ready: exit code 0 when it is, 1 when it
 is not or does not answer. It says nothing when all is well, and why not on
-standard error otherwise. Made for the health checks of containers:
-HEALTHCHECK, Compose, ECS, and exec probes of Kubernetes.
+standard error otherwise, with why the last login on a listener failed, if it
+did. Made for the health checks of containers: HEALTHCHECK, Compose, ECS, and
+exec probes of Kubernetes.
 
 The proxy is asked on its admin listener. Its address comes from --admin or
 --ready-file, else from DSQLPROXY_ADMIN_LISTEN, else from the file named by
@@ -35,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask once."""
     answer = ask_readiness(find_admin(args, os.environ))
-    if not answer.ok:
-        raise DsqlProxyError(f"not ready: {answer.reason}")
-    return 0
+    if answer.ok:
+        return 0
+    from dsqlproxy.commands.status import failed_logins  # noqa: PLC0415 - only now
+
+    # While it drains, that alone is why.
+    is_listening = answer.body.get("phase") == "listening"
+    logins = failed_logins(answer) if is_listening else []
+    raise DsqlProxyError("; ".join([f"not ready: {answer.reason}", *logins]))

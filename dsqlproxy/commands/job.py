@@ -11,7 +11,7 @@ whoever kills our group would leave it running, and its terminal would be anothe
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +27,9 @@ FORCE_SECONDS: Final = 0.5
 """A second SIGTERM that comes sooner is the same again: `timeout` sends one to the
 process and one to its group."""
 
-_FROM_KEYS: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
+FROM_KEYS: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
+"""Those that a terminal sends to the whole process group, the command included."""
+
 _PASSED_ON: Final = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
     *(signal.SIGUSR1, signal.SIGUSR2),
@@ -72,7 +74,7 @@ class Job:
         if child is None or self.code is not None:
             self.signal_before = self.signal_before or number
             self._shutdown.request(number.name)
-        elif number in _FROM_KEYS and reaches_from_terminal():
+        elif number in FROM_KEYS and reaches_from_terminal():
             pass
         elif number is signal.SIGTERM and self._is_asked_again():
             child.kill()
@@ -86,13 +88,18 @@ class Job:
         return now - self._asked_to_end >= FORCE_SECONDS
 
 
-@contextlib.contextmanager
-def signals_to(receive: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Hand signals over, on the running loop; what is ignored stays ignored."""
-    loop = asyncio.get_running_loop()
-    numbers = [
+def signals_passed_on() -> Sequence[signal.Signals]:
+    """Give the signals that are for the command; what is ignored stays ignored."""
+    return [
         number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN
     ]
+
+
+@contextlib.contextmanager
+def signals_to(receive: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Hand those signals over, on the running loop."""
+    loop = asyncio.get_running_loop()
+    numbers = signals_passed_on()
     for number in numbers:
         loop.add_signal_handler(number, receive, number)
     try:

@@ -65,6 +65,11 @@ def _as_mapping(value: object) -> object:
     """Take an ARN alone for the mapping that it stands for."""
     if isinstance(value, dict | AssumedRole):
         return value
+    if not isinstance(value, str):
+        accepted = (
+            "the ARN of a role, or a mapping of role_arn, session_name and external_id"
+        )
+        raise refused(value, "is not a role", accepted=accepted)
     return {"role_arn": _parse_role_arn(value)}
 
 

@@ -29,6 +29,7 @@ from dsqlproxy.config.values import (
     Count,
     DialAddress,
     Duration,
+    HoldTimeout,
     HostName,
     Identifier,
     ListenAddress,
@@ -181,10 +182,10 @@ class ListenerConfig(Section):
     connect_timeout: TimeLimit = _key(
         10.0, "Time limit for reaching and logging in to the cluster.", shown="10s"
     )
-    hold_timeout: Duration = _key(
+    hold_timeout: HoldTimeout = _key(
         10.0,
         "How long a client waits for credentials, a waking cluster or its turn to log "
-        "in before it gets an error; 0 for not at all.",
+        "in before it gets an error, at most 1h; 0 for not at all.",
         shown="10s",
     )
     max_sessions: Count = _key(1000, "Most sessions at a time on this listener.")

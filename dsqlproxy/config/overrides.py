@@ -14,6 +14,8 @@ from dsqlproxy.config.model import ListenerConfig
 
 PREFIX: Final = "DSQLPROXY_"
 CONFIG_VARIABLE: Final = "DSQLPROXY_CONFIG"
+_NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, "DSQLPROXY_PG_BIN"})
+"""Read by others: where the file is, and where the emulator's PostgreSQL is."""
 _LISTENER_PREFIX: Final = "DSQLPROXY_LISTENER_"
 
 Path = tuple[str | int, ...]
@@ -77,10 +79,12 @@ def read_overrides(
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """Say which variables look like ours and are not, a sentence for each."""
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in _VARIABLES or name == CONFIG_VARIABLE:
+        if not name.startswith(PREFIX) or name in _VARIABLES or name in _NO_SETTINGS:
             continue
-        # Without the prefix, in which all of them are alike.
-        names = {known.removeprefix(PREFIX): known for known in _VARIABLES}
+        # Without the prefix, in which all of them are alike; and without LISTENER_,
+        # which is what is forgotten.
+        names = {known.removeprefix(_LISTENER_PREFIX): known for known in _VARIABLES}
+        names |= {known.removeprefix(PREFIX): known for known in _VARIABLES}
         near = get_close_matches(name.removeprefix(PREFIX), names, n=1, cutoff=0.8)
         guess = f"; did you mean {names[near[0]]}?" if near else ""
         yield f"{name} is not a setting and is left alone{guess}"

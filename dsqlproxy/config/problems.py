@@ -113,9 +113,7 @@ def _message(details: ErrorDetails, path: Path, origins: Mapping[Path, str]) -> 
             return str(details["ctx"]["error"])
         case "conflict":
             sibling = details["ctx"]["sibling"]
-            origin = origins.get((*path[:-1], sibling))
-            note = f" ({sibling} is set by {origin})" if origin else ""
-            return f"{details['msg']}{note}"
+            return details["msg"] + _note_on(sibling, details["msg"], path, origins)
         case "missing":
             field = _section(path[:-1]).model_fields[str(path[-1])]
             return f"is missing; accepted: {_in_sentence(field.description or '')}"
@@ -131,6 +129,19 @@ def _message(details: ErrorDetails, path: Path, origins: Mapping[Path, str]) -> 
             raise AssertionError(
                 f"{kind} at {path} because a setting is not read by a reader of ours"
             )
+
+
+def _note_on(
+    sibling: str, message: str, path: Path, origins: Mapping[Path, str]
+) -> str:
+    """Say what has set the other key of a conflict, or what would."""
+    if origin := origins.get((*path[:-1], sibling)):
+        return f" ({sibling} is set by {origin})"
+    own, key = origins.get(path, ""), str(path[-1])
+    if f"needs {sibling} as well" not in message or not own:
+        return ""
+    flag_or_variable = own.replace(key, sibling).replace(key.upper(), sibling.upper())
+    return f" (here: {flag_or_variable})"
 
 
 def _in_sentence(description: str) -> str:

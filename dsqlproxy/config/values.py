@@ -36,6 +36,11 @@ MIN_SESSION_LIMIT_SECONDS: Final = 1.0
 MAX_SESSION_LIMIT_SECONDS: Final = 86_400.0
 ACCEPTED_SESSION_LIMIT: Final = "a duration from 1s to 24h, such as 60m"
 
+# No client waits longer for a connection, and each that is held takes a place of
+# max_sessions.
+MAX_HOLD_SECONDS: Final = 3600.0
+ACCEPTED_HOLD: Final = "a duration from 0 to 1h, such as 10s; 0 for not at all"
+
 # Less than one a second would hold up every second client; more than this many no
 # machine opens.
 _MAX_RATE: Final = 100_000
@@ -114,6 +119,17 @@ def parse_session_limit(value: object) -> float:
     if not MIN_SESSION_LIMIT_SECONDS <= seconds <= MAX_SESSION_LIMIT_SECONDS:
         wrong = "is not a session limit"
         raise refused(value, wrong, accepted=ACCEPTED_SESSION_LIMIT)
+    return seconds
+
+
+def parse_hold_timeout(value: object) -> float:
+    """Read how long a client may be held at its login, in seconds; 0 is not at all."""
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= MAX_HOLD_SECONDS:
+        raise refused(value, "is not a hold timeout", accepted=ACCEPTED_HOLD)
     return seconds
 
 
@@ -235,6 +251,7 @@ Region = Annotated[
     str, PlainValidator(parse_region), _schema("string", examples=["us-east-1"])
 ]
 Duration = Annotated[float, PlainValidator(parse_duration), _DURATION_SCHEMA]
+HoldTimeout = Annotated[float, PlainValidator(parse_hold_timeout), _DURATION_SCHEMA]
 TimeLimit = Annotated[float, PlainValidator(parse_positive_duration), _DURATION_SCHEMA]
 TokenLifetime = Annotated[int, PlainValidator(parse_token_lifetime), _DURATION_SCHEMA]
 SessionLimit = Annotated[float, PlainValidator(parse_session_limit), _DURATION_SCHEMA]

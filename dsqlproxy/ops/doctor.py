@@ -15,7 +15,10 @@ from dsqlproxy.ops.log_format import cut, visible
 from dsqlproxy.situations.remedies import Trouble
 
 WIDTH: Final = 100
-"""Columns of the text; only what cannot be broken is longer."""
+"""Columns of the text, at most; only what cannot be broken is longer."""
+
+_MIN_DETAIL_CHARS: Final = 24
+"""With less room beside its front, a detail goes on below it."""
 
 _MAX_TEXT_CHARS: Final = 2_000
 """Of one text that a peer may have written."""
@@ -163,8 +166,8 @@ class Checkup:
             "name": self.name,
             "cluster": self.cluster,
             "ok": self.ok,
-            "steps": [each.as_dict() for each in self.findings],
             "client": self.client,
+            "steps": [each.as_dict() for each in self.findings],
         }
 
 
@@ -178,16 +181,19 @@ def as_json(checkups: Iterable[Checkup], **more: object) -> str:
 # -- text ------------------------------------------------------------------------------
 
 
-def as_lines(checkup: Checkup) -> Iterator[str]:
+def as_lines(checkup: Checkup, *, width: int = WIDTH) -> Iterator[str]:
     """Give a listener's sheet in ASCII: a line for each step, then what is wrong."""
-    yield f"listener {_plain(checkup.name)}: {checkup.cluster}"
+    # An arrow: a colon after the name, which may be an address, reads like a port.
+    yield f"listener {_plain(checkup.name)} -> {checkup.cluster}"
     yield ""
     for finding in checkup.findings:
-        yield from _wrapped(_plain(finding.detail), first=_front(finding))
+        front = _front(finding)
+        hang = len(front) if width - len(front) >= _MIN_DETAIL_CHARS else 4
+        yield from _wrapped(_plain(finding.detail), width, first=front, hang=hang)
     yield ""
     for finding in checkup.findings:
         if finding.trouble is not None:
-            yield from _explained(finding, finding.trouble)
+            yield from _explained(finding, finding.trouble, width)
             yield ""
     if checkup.ok:
         yield f"{_INDENT}ready: {_plain(checkup.client)}"
@@ -207,29 +213,29 @@ def _time_text(seconds: float | None) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _explained(finding: Finding, trouble: Trouble) -> Iterator[str]:
+def _explained(finding: Finding, trouble: Trouble, width: int) -> Iterator[str]:
     """Say what is wrong, why, and what to do."""
     code = f" (SQLSTATE {trouble.code})" if trouble.code else ""
     first = f"{_INDENT}{finding.step.heading}: "
-    yield from _wrapped(_plain(trouble.message) + code, first=first, hang=4)
-    for text in (trouble.detail, trouble.hint):
-        if text:
-            yield from _wrapped(_plain(text), first=" " * 4)
+    yield from _wrapped(_plain(trouble.message) + code, width, first=first)
+    for text in trouble.explanation:
+        yield from _wrapped(_plain(text), width)
     if trouble.remedy is not None:
         yield ""
-        yield from _wrapped(_plain(trouble.remedy.purpose), first=" " * 4)
+        yield from _wrapped(_plain(trouble.remedy.purpose), width)
         for line in trouble.remedy.text.splitlines():
             # Not wrapped: it is there to be copied.
             yield f"{' ' * 6}{_plain(line)}"
 
 
-def _wrapped(text: str, *, first: str, hang: int | None = None) -> list[str]:
-    hanging = " " * (len(first) if hang is None else hang)
+def _wrapped(
+    text: str, width: int, *, first: str = " " * 4, hang: int = 4
+) -> list[str]:
     return textwrap.wrap(
         text,
-        WIDTH,
+        width,
         initial_indent=first,
-        subsequent_indent=hanging,
+        subsequent_indent=" " * hang,
         break_long_words=False,
         break_on_hyphens=False,
     ) or [first.rstrip()]

@@ -1,6 +1,8 @@
 """The command itself; what it finds where is in tests/end_to_end/test_check.py."""
 
+import io
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +65,54 @@ def test_json_is_printed_alone(said: Said) -> None:
     told = json.loads(said())
     assert told["listeners"][0]["cluster"] == CLUSTER
     assert "probe" not in told
+
+
+def test_a_slip_of_the_pen_in_a_variable_is_a_warning(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSQLPROXY_LISTENER_ROLLE", "reader")
+    monkeypatch.setenv("DSQLPROXY_PROFILE", "dev")
+    monkeypatch.setenv("DSQLPROXY_WORKERS", "2")
+    main(["check", "--cluster", CLUSTER])
+    configuration, *_ = (line for line in said().splitlines() if line[:3] == "  c")
+    assert configuration.split()[:2] == ["configuration", "warning"]
+    assert configuration.endswith("flags and environment")
+    main(["check", "--cluster", CLUSTER, "--json"])
+    (listener,) = json.loads(said())["listeners"]
+    step = listener["steps"][0]
+    assert (step["step"], step["outcome"]) == ("configuration", "warning")
+    assert step["error"]["message"].endswith("did you mean DSQLPROXY_LISTENER_ROLE?")
+    assert step["error"]["detail"] == (
+        "DSQLPROXY_PROFILE is not a setting and is left alone;"
+        " did you mean DSQLPROXY_LISTENER_PROFILE?"
+        " DSQLPROXY_WORKERS is not a setting and is left alone."
+    )
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("72", 72), ("100", 100), ("250", 100), ("0", 80)]
+)
+def test_the_text_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    # A terminal that does not know its size says 0.
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
+    assert check.text_width(Terminal()) == width
+    assert check.text_width(io.StringIO()) == 100
+
+
+def test_the_manual_shows_json_as_it_is(said: Said) -> None:
+    main(["check", "--cluster", CLUSTER, "--json"])
+    (listener,) = json.loads(said())["listeners"]
+    shown = check.HELP.partition('"listeners"')[2]
+    places = [shown.index(f'"{key}"') for key in listener]
+    assert places == sorted(places)
 
 
 def test_the_role_may_be_given(said: Said) -> None:

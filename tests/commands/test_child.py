@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,55 @@ def test_what_cannot_be_run_says_why(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="Exec format error") as caught:
         start(str(file))
     assert caught.value.exit_code == EXIT_CANNOT_RUN
+
+
+DESCRIPTORS = """
+import os, sys
+for number in range(256):
+    try: os.fstat(number)
+    except OSError: continue
+    print(number, end=" ")
+"""
+
+
+def inherited() -> list[int]:
+    """Give the descriptors that whoever runs the tests left open."""
+    found = []
+    for number in range(3, 256):
+        try:
+            if os.get_inheritable(number):
+                found.append(number)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.both_loops
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no list of descriptors")
+async def test_it_has_the_descriptors_that_we_were_given_and_none_of_ours(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # A shell's <(...) is one that is given; it was closed before the command began.
+    before = inherited()
+    given, other_end = os.pipe()
+    os.set_inheritable(given, True)
+    at = str(tmp_path / "socket")
+    async with await asyncio.start_unix_server(lambda _, writer: writer.close(), at):
+        reader, writer = await asyncio.open_unix_connection(at)
+        with (
+            os.fdopen(given),
+            os.fdopen(other_end, "w"),
+            (tmp_path / "log").open("w"),
+            socket.create_server(("127.0.0.1", 0)),
+        ):
+            assert len(os.listdir("/dev/fd")) > 8  # those of the event loop, too
+            assert await start(sys.executable, "-Ic", DESCRIPTORS).wait() == 0
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    assert capfd.readouterr().out.split() == [
+        str(number) for number in sorted({0, 1, 2, given, *before})
+    ]
 
 
 def in_new_session(program: str, *, said: str = "") -> str:

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,7 @@ def running(*words: str, temporary: Path) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            process.kill()
+            process.terminate()  # and not kill: it leaves nothing then
 
 
 @pytest.fixture
@@ -92,48 +93,131 @@ def test_a_signal_ends_it_and_leaves_nothing(
     assert list(temporary.iterdir()) == []
 
 
-def blocks(printed: str) -> Iterator[str]:
-    """Give the indented lines, which are there to be pasted."""
-    for line in printed.splitlines():
+PSQL = """\
+#!{python}
+import psycopg
+with psycopg.connect() as connection:
+    print(*connection.execute("select current_user").fetchone())
+"""
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> dict[str, str]:
+    """The environment of another terminal, with leftovers, and with a psql."""
+    psql = tmp_path / "psql"
+    psql.write_text(PSQL.format(python=sys.executable))
+    psql.chmod(0o700)
+    return {
+        **os.environ,
+        **NO_CREDENTIALS,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "AWS_SESSION_TOKEN": "of another key",
+        "AWS_PROFILE": "of another day",
+        "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1",
+        "NO_PROXY": "127.0.0.1",
+        "DSQLPROXY_CONFIG": "/nowhere.yaml",
+        "DSQLPROXY_LISTENER_LISTEN": "127.0.0.1:0",
+        "DSQLPROXY_ADMIN_LISTEN": "127.0.0.1:0",
+    }
+
+
+def printed_by(process: subprocess.Popen[str]) -> tuple[str, list[str]]:
+    """Give the variables and the commands, which are there to be pasted."""
+    assert process.stdout is not None
+    indented = []
+    while not (line := process.stdout.readline()).endswith(" token\n"):
+        assert line
         if line.startswith("  "):
-            yield line
+            indented.append(line.strip())
+    commands = [*indented[-2:], line.strip(), process.stdout.readline().strip()]
+    return "\n".join(indented[:-2]), commands
 
 
-def test_what_it_prints_can_be_pasted(temporary: Path) -> None:
+def pasted(words: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - it is what is tested
+        ["/bin/sh", "-c", words],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=environ,
+        timeout=20,
+    )
+
+
+def test_what_it_prints_can_be_pasted(
+    temporary: Path, terminal: dict[str, str]
+) -> None:
     with running(temporary=temporary) as process:
-        assert process.stdout is not None
-        printed = ""
-        while "--cluster" not in printed:
-            printed += process.stdout.readline()
-        pasted = "\n".join(blocks(printed))
-        assert pasted.count("export AWS_ACCESS_KEY_ID=") == 1
-        environment = {
-            **os.environ,
-            **NO_CREDENTIALS,
-            "AWS_SESSION_TOKEN": "of another key",
-            "DSQLPROXY_LISTENER_LISTEN": "127.0.0.1:0",
-            "DSQLPROXY_ADMIN_LISTEN": "127.0.0.1:0",
-        }
-        with subprocess.Popen(  # noqa: S603 - it is what is tested
-            ["/bin/sh", "-c", pasted],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        ) as proxy:
-            try:
-                assert proxy.stderr is not None
-                listening = json.loads(proxy.stderr.readline())
-                host, _, port = listening["address"].rpartition(":")
-                with psycopg.connect(
-                    host=host, port=port, user="anyone", dbname="postgres"
-                ) as connection:
-                    found = connection.execute("select current_user").fetchone()
-                assert found == ("admin",)
-            finally:
-                os.killpg(proxy.pid, signal.SIGTERM)
+        variables, commands = printed_by(process)
+        check, execute, token, proxy = commands
+        for command_line, shown in (
+            (check, "  ready: psql"),
+            (execute, "admin\n"),
+            (token, "X-Amz-Signature="),
+        ):
+            done = pasted(f"{variables}\n{command_line}", terminal)
+            assert done.stderr == ""
+            assert done.returncode == 0
+            assert shown in done.stdout
+        with proxy_of(f"{variables}\nexec {proxy}", terminal) as address:
+            host, _, port = address.rpartition(":")
+            with psycopg.connect(
+                host=host, port=port, user="anyone", dbname="postgres"
+            ) as connection:
+                found = connection.execute("select current_user").fetchone()
+            assert found == ("admin",)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+@contextmanager
+def proxy_of(words: str, environ: dict[str, str]) -> Iterator[str]:
+    """Run a proxy from a shell, and give its address."""
+    with subprocess.Popen(  # noqa: S603 - it is what is tested
+        ["/bin/sh", "-c", words], stderr=subprocess.PIPE, text=True, env=environ
+    ) as proxy:
+        try:
+            assert proxy.stderr is not None
+            yield json.loads(proxy.stderr.readline())["address"]
+        finally:
+            proxy.terminate()
+
+
+def test_a_line_is_told_to_a_running_emulator(temporary: Path, tmp_path: Path) -> None:
+    ready_file = tmp_path / "ready.json"
+    with running("--ready-file", str(ready_file), temporary=temporary) as process:
+        printed_by(process)
+        control = json.loads(ready_file.read_text())["control"]
+        assert command.tell(control, "fault waking-up:20") == "ok waking-up:20"
+        with running("--tell", control, "status", temporary=temporary) as asking:
+            answer, errors = asking.communicate(timeout=20)
+            assert (asking.returncode, errors) == (0, "")
+        assert "waking-up" in json.dumps(json.loads(answer.removeprefix("ok ")))
+        with pytest.raises(DsqlProxyError, match="accepted: fault NAME"):
+            command.tell(control, "nonsense")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    with pytest.raises(DsqlProxyError, match="no emulator answers") as refused:
+        command.tell(control, "status")
+    assert "control" in refused.value.hint
+
+
+def test_an_emulator_that_ends_meanwhile_gives_no_answer(temporary: Path) -> None:
+    path = temporary / "control"
+
+    def leave(server: socket.socket) -> None:
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.recv(100)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        thread = threading.Thread(target=leave, args=(server,))
+        thread.start()
+        with pytest.raises(DsqlProxyError, match="no answer"):
+            command.tell(str(path), "status")
+        thread.join()
 
 
 def test_a_backend_that_cannot_be_reached_is_said(temporary: Path) -> None:

@@ -33,6 +33,23 @@ async def test_not_ready_is_an_error_with_the_reason() -> None:
             await run_command(healthcheck, *admin_of(proxy))
 
 
+async def test_a_login_that_was_refused_is_told_with_the_reason() -> None:
+    async with running() as proxy:
+        proxy.health.note_listening()
+        proxy.health.note_login_failure(
+            "main", sqlstate="28000", message="access\x1b denied"
+        )
+        with pytest.raises(DsqlProxyError) as refused:
+            await run_command(healthcheck, *admin_of(proxy))
+        assert refused.value.message == (
+            "not ready: no login has worked yet on main; last login on main: failed"
+            " 0s ago, 28000 access\\x1b denied"
+        )
+        proxy.health.note_draining("SIGTERM")
+        with pytest.raises(DsqlProxyError, match=r"not ready: draining: SIGTERM\Z"):
+            await run_command(healthcheck, *admin_of(proxy))
+
+
 async def test_a_health_check_imports_nothing_heavy() -> None:
     # It runs every few seconds in every container.
     code = (

@@ -1,6 +1,8 @@
 """`dsqlproxy run` as a process: what it writes, how it ends, what it leaves."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import os
 import signal
@@ -18,7 +20,7 @@ from dsqlproxy.drain import Shutdown
 from dsqlproxy.emulator.server import Emulator
 from tests.end_to_end.conftest import emulator, postgres
 from tests.end_to_end.wire import until
-from tests.kit.processes import Program, environ_for, flags_for, program
+from tests.kit.processes import NO_CREDENTIALS, Program, environ_for, flags_for, program
 
 __all__ = ("emulator", "postgres")  # fixtures that are borrowed
 
@@ -37,6 +39,14 @@ def left_by(proxy: Program) -> list[str]:
     """Name what is still there of a proxy that has ended."""
     left = [str(path) for path in (proxy.directory / "tmp").iterdir()]
     return left + ([str(proxy.ready_file)] if proxy.ready_file.exists() else [])
+
+
+async def test_what_is_loaded_is_not_looked_at_by_the_garbage_collector() -> None:
+    try:
+        run.keep_code_uncollected(after_seconds=0.0)
+        await until(gc.get_freeze_count)
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -91,6 +101,35 @@ async def test_a_second_signal_ends_it_by_force(
             await connection.execute("select 1")
         await connection.close()
     assert left_by(proxy) == []
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_it_serves_and_ends_without_a_standard_stream(
+    emulator: Emulator, tmp_path: Path, closed: str, loop: str
+) -> None:
+    # libuv took the number for the event loop itself, and aborted at its end.
+    words = ("-m", "dsqlproxy", *flags_for(emulator), "--event-loop", loop)
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, *words),
+        *("--ready-file", str(tmp_path / "ready.json")),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **NO_CREDENTIALS, **environ_for(emulator)},
+    )
+    proxy = Program(process, tmp_path)
+    (tmp_path / "stderr").touch()
+    try:
+        await proxy.wait_ready()
+        connection = await session(proxy)
+        await connection.close()
+        proxy.send(signal.SIGTERM)
+        assert await proxy.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 async def test_nohup_keeps_it_from_ending_with_the_terminal(

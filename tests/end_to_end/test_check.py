@@ -69,7 +69,7 @@ async def test_a_good_configuration_is_ready(
     last = report.output.rstrip().splitlines()[-1]
     assert last == "  ready: psql -h 127.0.0.1 -p 6543 -U admin postgres"
     for word in (
-        f"listener main: {emulator.cluster}",
+        f"listener main -> {emulator.cluster}",
         "proxy.yaml",
         f"127.0.0.1:{emulator.port}",
         "TLSv1.3, direct TLS, certificate of *.dsql.us-east-1.on.aws",
@@ -175,7 +175,7 @@ async def test_a_certificate_of_another_name(
     async with presenting(machine, "other.example.org"):
         report = await machine.check()
     assert_only_failure(
-        report, "TLS", f'"{emulator.cluster}"', "mismatch", "Set `server_name`"
+        report, "TLS", f'"{emulator.cluster}"', "mismatch", "set `server_name`"
     )
 
 

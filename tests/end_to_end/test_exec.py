@@ -1,15 +1,11 @@
 """`dsqlproxy exec` with real commands: their output, codes, signals and terminal."""
 
 import contextlib
-import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +13,18 @@ import yaml
 
 from dsqlproxy.commands.job import FORCE_SECONDS
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
+from tests.end_to_end.executing import (
+    Exec,
+    listener_of,
+    program_of,
+)
 from tests.end_to_end.test_psql import CANCELED
 from tests.kit.clients import (
-    Ended,
     Program,
-    RunningProgram,
     Served,
     serve,
     wait_until_running,
 )
-from tests.kit.processes import NO_CREDENTIALS
 
 
 @pytest.fixture(scope="module")
@@ -34,85 +32,6 @@ def served(postgres: EmbeddedPostgres) -> Iterator[Served]:
     """Serve; only the cluster of it is used, each command has a proxy of its own."""
     with serve(postgres) as served:
         yield served
-
-
-@dataclass(frozen=True, slots=True)
-class Exec:
-    """`dsqlproxy exec` with a configuration; what is given to it is the command."""
-
-    program: Program
-    flags: tuple[str, ...]
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        return ("-m", "dsqlproxy", "exec", *self.flags)
-
-    def with_environment(self, **variables: str) -> "Exec":
-        environment = {**self.program.environment, **variables}
-        return replace(self, program=Program(self.program.path, environment))
-
-    def with_flags(self, *flags: str) -> "Exec":
-        return replace(self, flags=(*self.flags, *flags))
-
-    def run(self, *command: str, said: str = "") -> Ended:
-        return self.program.run(*self.words, "--", *command, said=said)
-
-    @contextlib.contextmanager
-    def running(self, *command: str) -> Iterator["Running"]:
-        """Run a command that is spoken with while it runs."""
-        with subprocess.Popen(  # noqa: S603 - our own words, no shell
-            [self.program.path, *self.words, "--", *command],
-            env=self.program.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        ) as process:
-            try:
-                yield Running(process)
-            finally:
-                process.kill()
-
-
-class Running(RunningProgram):
-    """A command that has not ended yet, with the proxy before it."""
-
-    def line(self) -> str:
-        """Wait for a line of its output."""
-        assert self.process.stdout
-        return self.process.stdout.readline().rstrip("\n")
-
-    def say(self, line: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
-
-
-def environ_of(served: Served) -> dict[str, str]:
-    """Give the credentials, and a PATH that has psql."""
-    key = served.emulator.credentials
-    return {
-        **NO_CREDENTIALS,
-        "AWS_ACCESS_KEY_ID": key.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
-        "PATH": os.pathsep.join([str(served.postgres.bin_dir), os.environ["PATH"]]),
-        **{name: text for name, text in os.environ.items() if "COVERAGE_" in name},
-    }
-
-
-def listener_of(served: Served, **settings: object) -> dict[str, object]:
-    emulator = served.emulator
-    return {
-        "cluster": emulator.cluster,
-        "connect_address": f"{emulator.host}:{emulator.port}",
-        "ca_file": str(emulator.ca_file),
-        **settings,
-    }
-
-
-def program_of(served: Served, **environ: str) -> Program:
-    return Program.at(Path(sys.executable), {**environ_of(served), **environ})
 
 
 @pytest.fixture
@@ -207,84 +126,6 @@ def test_more_is_logged_when_asked_for(dsqlproxy: Exec) -> None:
         assert '"session opened"' in done.err
 
 
-# -- the configuration ---------------------------------------------------------------
-
-
-def test_one_of_several_listeners_is_chosen_and_its_address_left_alone(
-    served: Served, tmp_path: Path
-) -> None:
-    file = tmp_path / "proxy.yaml"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        first = listener_of(served, listen=f"127.0.0.1:{port}", name="one")
-        second = listener_of(
-            served, name="two", listen="127.0.0.1:1", client_tls="auto", role="admin"
-        )
-        config = {
-            "listeners": [first, second],
-            # Of the proxy that runs by itself; here it would be taken.
-            "admin": {"listen": f"127.0.0.1:{port}"},
-            "log": {"level": "debug"},
-        }
-        file.write_text(yaml.safe_dump(config))
-        dsqlproxy = Exec(program_of(served), ("--config", str(file)))
-        assert dsqlproxy.run("true").code == 2
-        for name in ("one", "two"):
-            done = dsqlproxy.with_flags("--listener", name).run(
-                "sh", "-c", 'psql -XAtc "select $PGPORT"'
-            )
-            assert (done.code, done.err) == (0, "")
-            assert int(done.out) not in {1, port}
-
-
-def test_a_proxy_that_cannot_start_starts_no_command(
-    dsqlproxy: Exec, tmp_path: Path
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        asked = dsqlproxy.with_flags("--admin-listen", address)
-        done = asked.run("touch", str(tmp_path / "begun"))
-    assert done.code == 1
-    assert f"the admin address {address} is taken" in done.err
-    assert "Traceback" not in done.err
-    assert not (tmp_path / "begun").exists()
-
-
-def test_a_bad_configuration_starts_no_command(served: Served, tmp_path: Path) -> None:
-    dsqlproxy = Exec(program_of(served), ("--cluster", "nonsense"))
-    done = dsqlproxy.run("touch", str(tmp_path / "begun"))
-    assert (done.code, done.err.startswith("dsqlproxy: --cluster: ")) == (2, True)
-    assert not (tmp_path / "begun").exists()
-
-
-HOSTILE: Mapping[str, str] = {
-    "PGSSLMODE": "require",
-    "PGSSLROOTCERT": "system",
-    "PGSSLNEGOTIATION": "direct",
-    "PGHOSTADDR": "192.0.2.1",
-    "PGSERVICE": "nowhere",
-    "PGREQUIREAUTH": "scram-sha-256",
-    "PGCHANNELBINDING": "require",
-    "PGGSSENCMODE": "require",
-    "PGTARGETSESSIONATTRS": "standby",
-    "PGREQUIRESSL": "1",
-    "PGMINPROTOCOLVERSION": "3.2",
-    "PGPASSWORD": "not asked for",
-    "PGUSER": "somebody",
-    "PGDATABASE": "elsewhere",
-    "PGPORT": "1",
-    "PGHOST": "192.0.2.1",
-}
-
-
-def test_an_environment_made_for_another_server_breaks_nothing(
-    dsqlproxy: Exec,
-) -> None:
-    asked = dsqlproxy.with_environment(**HOSTILE)
-    done = asked.run("psql", "-XAtc", "select current_user")
-    assert (done.code, done.out, done.err) == (0, "admin\n", "")
-
-
 # -- signals -------------------------------------------------------------------------
 
 # Waited for, not trapped: one that comes just before pause() would wait for the next.
@@ -365,15 +206,9 @@ def test_the_command_does_not_outlive_a_proxy_that_is_killed(dsqlproxy: Exec) ->
 def test_signals_that_are_ignored_are_ignored_by_the_command_too(
     dsqlproxy: Exec, loop: str
 ) -> None:
-    say = (
-        "import signal; print(*[signal.getsignal(n).name for n in (1, 2, 3, 15)])",
-        "trap '' HUP INT; exec \"$@\"",
-    )
-    words = dsqlproxy.with_flags("--event-loop", loop).words
-    done = replace(dsqlproxy.program, path=Path("/bin/sh")).run(
-        *("-c", say[1], "sh", str(dsqlproxy.program.path), *words, "--"),
-        *python(say[0]),
-    )
+    say = "import signal; print(*[signal.getsignal(n).name for n in (1, 2, 3, 15)])"
+    asked = dsqlproxy.with_flags("--event-loop", loop)
+    done = asked.in_shell("trap '' HUP INT; exec \"$@\"", *python(say))
     assert (done.out, done.err) == ("SIG_IGN SIG_IGN SIG_DFL SIG_DFL\n", "")
 
 

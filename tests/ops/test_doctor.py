@@ -29,8 +29,8 @@ def checkup(chart: Chart, name: str = "main") -> Checkup:
     return Checkup(name, CLUSTER, chart.findings, client="psql -h x")
 
 
-def text(chart: Chart) -> str:
-    return "\n".join(as_lines(checkup(chart)))
+def text(chart: Chart, *, width: int = WIDTH) -> str:
+    return "\n".join(as_lines(checkup(chart), width=width))
 
 
 def line_of(chart: Chart, step: Step) -> str:
@@ -186,12 +186,31 @@ def test_a_remedy_is_printed_to_be_copied(chart: Chart) -> None:
         assert f"      {line}\n" in shown
 
 
-def test_long_texts_are_wrapped(chart: Chart) -> None:
+def test_the_first_line_reads_like_no_port(chart: Chart) -> None:
+    lines = as_lines(checkup(chart, name="127.0.0.1:5432"))
+    assert next(iter(lines)) == f"listener 127.0.0.1:5432 -> {CLUSTER}"
+
+
+@pytest.mark.parametrize("width", [60, 80, WIDTH])
+def test_long_texts_are_wrapped(chart: Chart, width: int) -> None:
     words = " ".join(f"word{number}" for number in range(60))
     chart.failed(Step.LOGIN, Trouble(words, detail=words, hint=words))
     chart.passed(Step.TLS, words)
-    for line in text(chart).splitlines():
-        assert len(line) <= WIDTH
+    _, *lines = text(chart, width=width).splitlines()
+    assert width - len("word10 ") < max(map(len, lines)) <= width
+
+
+def test_in_a_narrow_terminal_a_detail_goes_on_below(chart: Chart) -> None:
+    chart.passed(Step.TLS, "a certificate with many words to say")
+    shown = text(chart, width=44)
+    assert "\n    certificate with many words to say\n" in shown
+    assert text(chart, width=1).count("\n    words\n") == 1
+
+
+def test_what_cannot_be_broken_is_longer(chart: Chart) -> None:
+    arn = "arn:aws:iam::123456789012:role/" + "x" * 60
+    chart.failed(Step.LOGIN, Trouble("no", detail=f"refused to {arn}, it says"))
+    assert f"\n    {arn},\n" in text(chart, width=60)
 
 
 def test_a_peer_cannot_write_to_the_terminal(chart: Chart) -> None:
@@ -217,6 +236,7 @@ def test_json_has_every_step_of_every_listener(chart: Chart) -> None:
     shown = json.loads(as_json([checkup(chart), checkup(bad, name="other")]))
     assert shown["ok"] is False
     first, second = shown["listeners"]
+    assert list(first) == ["name", "cluster", "ok", "client", "steps"]
     assert (first["name"], first["ok"]) == ("main", True)
     assert (second["name"], second["ok"]) == ("other", False)
     assert second["cluster"] == CLUSTER
