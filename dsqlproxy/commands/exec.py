@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, key, metavar, text in (
         ("--admin-listen", "key_admin_listen", "ADDRESS", "health and metrics (off)"),
         ("--log-level", "key_log_level", "LEVEL", "the least level logged (warning)"),
-        ("--log-format", "key_log_format", "FORMAT", "text, json or auto (auto)"),
+        ("--log-format", "key_log_format", "FORMAT", "text, json or auto (text)"),
     ):
         group.add_argument(flag, dest=key, metavar=metavar, help=text)
     group.add_argument(
@@ -184,10 +184,11 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     An address in DSQLPROXY_ADMIN_LISTEN is that of another proxy, which `dsqlproxy
     status` asks; only the flag is meant for this one.
     """
-    level = environ.get("DSQLPROXY_LOG_LEVEL") or "warning"
     return {
         **environ,
-        "DSQLPROXY_LOG_LEVEL": level,
+        "DSQLPROXY_LOG_LEVEL": environ.get("DSQLPROXY_LOG_LEVEL") or "warning",
+        # Between the lines of the command stand sentences, also in a pipe.
+        "DSQLPROXY_LOG_FORMAT": environ.get("DSQLPROXY_LOG_FORMAT") or "text",
         "DSQLPROXY_ADMIN_LISTEN": "off",
         "DSQLPROXY_DRAIN_DELAY": "0s",
         "DSQLPROXY_DRAIN_TIMEOUT": f"{DRAIN_SECONDS:g}s",

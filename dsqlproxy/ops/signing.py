@@ -54,12 +54,16 @@ class CredentialLog:
         self, credentials: Credentials, *, expires_in: float | None
     ) -> None:
         """Say whose are used from now on."""
+        known: dict[str, object] = {}
+        if credentials.role_arn:
+            known["role_arn"] = credentials.role_arn
+        if expires_in is not None:
+            known["expires_in"] = round(expires_in)
         self._log.info(
             "credentials changed",
             source=credentials.source,
             access_key_id=credentials.short_id,
-            role_arn=credentials.role_arn or None,
-            expires_in=None if expires_in is None else round(expires_in),
+            **known,
         )
 
     def credentials_failed(self, error: TokenError) -> None:

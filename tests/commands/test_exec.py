@@ -117,6 +117,7 @@ def test_a_proxy_of_ones_own_is_quiet_and_ends_soon() -> None:
         "HOME": "/root",
         "DSQLPROXY_ADMIN_LISTEN": "off",
         "DSQLPROXY_LOG_LEVEL": "warning",
+        "DSQLPROXY_LOG_FORMAT": "text",
         "DSQLPROXY_DRAIN_DELAY": "0s",
         "DSQLPROXY_DRAIN_TIMEOUT": "1s",
     }

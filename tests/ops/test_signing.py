@@ -31,7 +31,15 @@ def test_changed_credentials_are_named_and_not_shown() -> None:
         "AKIA…MPLE",
     )
     assert (line["source"], line["expires_in"]) == ("a test", 60)
+    assert "role_arn" not in line
     assert SECRET not in str(line)
+
+
+def test_what_is_known_of_a_role_is_told() -> None:
+    keys = Credentials("ASIA", Secret(SECRET), role_arn="arn:aws:iam::1:role/x")
+    line = written(lambda log: log.credentials_changed(keys, expires_in=None))
+    assert line["role_arn"] == "arn:aws:iam::1:role/x"
+    assert "expires_in" not in line
 
 
 def test_trouble_is_a_warning_with_what_mends_it() -> None:
