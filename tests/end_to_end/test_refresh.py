@@ -24,6 +24,9 @@ from tests.kit.aws_stand_ins.sso import sso_role_arn
 from tests.kit.stack import RunningProxy
 from tests.kit.with_credentials import FastClocks, Machine, MovedClocks, a_machine
 
+pytestmark = pytest.mark.timeout(120)  # much is done, on few cores
+
+
 ROLE = role_arn("app")
 DEVELOPER = sso_role_arn("Developer")
 

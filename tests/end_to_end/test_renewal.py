@@ -22,6 +22,9 @@ from tests.kit.aws_stand_ins.sso import sso_role_arn
 from tests.kit.stack import RunningProxy, storm
 from tests.kit.with_credentials import Machine, MovedClocks, a_machine
 
+pytestmark = pytest.mark.timeout(120)  # much is done, on few cores
+
+
 CHANGED = "INFO credentials changed"
 HELD = "INFO session held"
 ROLE = role_arn("app")

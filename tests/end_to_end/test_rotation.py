@@ -21,6 +21,9 @@ from tests.kit.aws_stand_ins.home import replace
 from tests.kit.stack import RunningProxy
 from tests.kit.with_credentials import Machine, a_machine
 
+pytestmark = pytest.mark.timeout(120)  # much is done, on few cores
+
+
 CHANGED = "INFO credentials changed"
 FAILED = "WARNING credentials failed"
 COMING = 8
