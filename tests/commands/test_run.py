@@ -328,7 +328,7 @@ async def test_bad_usage_is_code_2_with_every_problem(tmp_path: Path) -> None:
         pytest.param(
             {"AWS_ACCESS_KEY_ID": "AKIAXXXXXXXXXXXXXXXX"},
             "the AWS credentials are incomplete",
-            "aws configure",
+            "unset AWS_ACCESS_KEY_ID",
             id="partial",
         ),
     ],

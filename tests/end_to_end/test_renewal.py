@@ -123,7 +123,7 @@ async def test_who_comes_is_held_until_somebody_signs_in(
         for old in person.given:
             machine.distrust(old)
         async with crowd(proxy, SOME) as coming:
-            await until(lambda: count(proxy, HELD) == SOME)
+            await until(lambda: count(proxy, f"{HELD}.*aws sso login") == SOME)
             await there.all_answer()
             assert not coming.served
             refreshes, changes = len(person.given), count(proxy, CHANGED)

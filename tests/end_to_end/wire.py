@@ -30,7 +30,7 @@ from dsqlproxy.pgproto.startup import (
 from tests.kit.scripted import Conversation
 from tests.kit.stack import RunningProxy
 
-SOON = 10.0
+SOON = 20.0
 """No step of these tests takes a tenth of this; what does, hangs."""
 
 
