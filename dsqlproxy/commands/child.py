@@ -13,16 +13,15 @@ by nohup, or in the background by a shell, has a reason to ignore some.
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dsqlproxy.errors import DsqlProxyError
+from dsqlproxy.parentage import die_with_parent
 
 EXIT_CANNOT_RUN: Final = 126
 EXIT_NOT_FOUND: Final = 127
@@ -46,13 +45,14 @@ class Child:
 
     @classmethod
     def start(cls, words: Sequence[str], *, environ: Mapping[str, str]) -> "Child":
-        """Start a command; call it from the main thread (see `_die_with_parent`)."""
+        """Start a command; call it from the main thread (see `die_with_parent`)."""
         try:
             process = subprocess.Popen(  # noqa: S603 - what the user asks for
                 words,
                 env=environ,
                 close_fds=False,  # see above
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - prctl and no more
+                # SIGKILL, since an interactive shell ignores the gentler ones.
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - prctl and no more
             )
         except OSError as error:
             raise _cannot_run(words[0], error) from None
@@ -126,23 +126,3 @@ def _cannot_run(word: str, error: OSError) -> CannotRun:
     else:
         reason = "there is no such file"
     return CannotRun(f"cannot run {word}: {reason}", exit_code=EXIT_NOT_FOUND)
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Give what lets the kernel end a child together with us; Linux only.
-
-    It takes SIGKILL, since an interactive shell ignores the gentler ones. The signal
-    belongs to the thread that starts the child: its end would count as ours.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # loaded before the fork
-    pr_set_pdeathsig = 1
-    parent = os.getpid()
-
-    def ask_for_signal() -> None:
-        prctl(pr_set_pdeathsig, int(signal.SIGKILL))
-        if os.getppid() != parent:
-            os._exit(1)  # we died before it could be asked for
-
-    return ask_for_signal

@@ -12,7 +12,6 @@ interrupts the server (Linux: parent death signal).
 """
 
 import asyncio
-import ctypes
 import importlib.util
 import os
 import pwd
@@ -20,9 +19,8 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +28,7 @@ from typing import Final
 
 from dsqlproxy.emulator.backend import BackendAddress, BackendRefused, execute
 from dsqlproxy.errors import ConnectionLost, DsqlProxyError
+from dsqlproxy.parentage import die_with_parent
 
 PG_BIN_VARIABLE: Final = "DSQLPROXY_PG_BIN"
 SUPERUSER: Final = "postgres"
@@ -261,23 +260,8 @@ def _spawn(
             extra_groups=[] if account else None,
             # A Ctrl-C on the terminal is for us; we stop the server in our order.
             process_group=0,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - needed after the uid drop
+            preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 - needed after the uid drop
         )
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # loaded before the fork
-    pr_set_pdeathsig = 1
-    parent = os.getpid()
-
-    def ask_for_signal() -> None:
-        prctl(pr_set_pdeathsig, signal.SIGINT)
-        if os.getppid() != parent:
-            os._exit(1)  # the parent died before it could be asked for
-
-    return ask_for_signal
 
 
 async def _run_to_end(

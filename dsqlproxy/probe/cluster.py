@@ -8,14 +8,12 @@ name along, cannot send one.
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from dsqlproxy.aws.tokens import SigningRequest, Token
-from dsqlproxy.channel.channel import Channel
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.dsql import ADMIN_ROLE, DATABASE
 from dsqlproxy.errors import (
@@ -39,7 +37,7 @@ from dsqlproxy.probe.masking import ADDRESS, Masking
 from dsqlproxy.probe.pace import Pace
 from dsqlproxy.probe.reply import Ending, rejection_said
 from dsqlproxy.situations import network
-from dsqlproxy.upstream.connector import Target, UpstreamStartup
+from dsqlproxy.upstream.connector import Target, UpstreamStartup, channel_of
 from dsqlproxy.upstream.encryption import Way, WayRefused, client_context, start_tls
 from dsqlproxy.upstream.login import LoggedIn, Login, PasswordWanted
 from dsqlproxy.upstream.resolve import Address, Resolver, dial
@@ -279,7 +277,7 @@ class Cluster:
         for way in ways:
             opened_at = self.clocks.read()
             connected, address = await dial(addresses, name=str(self.target))
-            channel = await self._channel_of(connected)
+            channel = await channel_of(connected, name=str(self.target))
             try:
                 async with asyncio.timeout(self.target.timeout_seconds / len(ways)):
                     await start_tls(
@@ -301,20 +299,6 @@ class Cluster:
                     channel, address=address, opened_at=opened_at, clocks=self.clocks
                 )
         raise network.no_tls(str(self.target), refusals)
-
-    async def _channel_of(self, connected: socket.socket) -> Channel:
-        loop = asyncio.get_running_loop()
-        try:
-            _, channel = await loop.create_connection(Channel, sock=connected)
-        except OSError:
-            # macOS refuses options of a socket that was reset meanwhile.
-            connected.close()
-            reasons = ["The connection broke at once."]
-            raise network.not_connected(str(self.target), reasons) from None
-        except BaseException:
-            connected.close()
-            raise
-        return channel
 
     async def _wants_password(
         self, line: Line, login: Login, attempt: LoginAttempt

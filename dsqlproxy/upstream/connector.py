@@ -262,7 +262,7 @@ class Connector:
             attempt.enter(Phase.CONNECT)
             opened_at = self._clocks.read()
             connected, address = await dial(attempt.addresses, name=str(self._target))
-            channel = await _channel_of(connected, name=str(self._target))
+            channel = await channel_of(connected, name=str(self._target))
             attempt.addresses = (address,)
             attempt.enter(Phase.SECURE)
             try:
@@ -355,7 +355,7 @@ class Connector:
         raise ConnectionResetError("the end came before ReadyForQuery")
 
 
-async def _channel_of(connected: socket.socket, *, name: str) -> Channel:
+async def channel_of(connected: socket.socket, *, name: str) -> Channel:
     """Make a channel of a connected socket; it owns the socket from now on."""
     try:
         _, channel = await asyncio.get_running_loop().create_connection(

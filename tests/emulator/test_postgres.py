@@ -20,6 +20,7 @@ from dsqlproxy.emulator.postgres import (
     locate,
     wheel_bin_dir,
 )
+from dsqlproxy.parentage import die_with_parent
 
 
 @pytest.fixture(autouse=True)
@@ -262,5 +263,5 @@ def test_the_signal_at_the_parents_death_is_asked_for_on_linux_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
-    assert module._die_with_parent() is None
+    assert die_with_parent(signal.SIGINT) is None
     assert signal.SIGINT

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from dsqlproxy.errors import UpstreamUnavailable
-from dsqlproxy.upstream.connector import Connector, _channel_of
+from dsqlproxy.upstream.connector import Connector, channel_of
 from tests.kit.scripted import Conversation, listen_but_never_accept, scripted_server
 from tests.upstream.stage import STARTUP, Make, Never, failure
 
@@ -113,4 +113,4 @@ async def test_a_socket_that_broke_at_once_is_told() -> None:
     broken = socket.socket()
     broken.close()
     with pytest.raises(UpstreamUnavailable, match="at once"):
-        await _channel_of(broken, name="cluster")
+        await channel_of(broken, name="cluster")
