@@ -83,7 +83,7 @@ def too_slow(seconds: float, origin: CredentialOrigin) -> TokenError:
     """Say that the source of the credentials does not answer."""
     return TokenError(
         "no AWS credentials in time",
-        detail=f"{origin.subject} did not answer within {seconds:g} s.",
+        detail=f"{origin.subject} did not answer within {round(seconds, 2):g} s.",
         hint="Is there a way to AWS from here? "
         f"{origin.command('sts get-caller-identity')} should answer at once.",
     )

@@ -87,7 +87,9 @@ def before(
 ) -> tuple[str, str]:
     """Give the flags of a configuration with this server as the cluster."""
     address, ca_file = f"{server.host}:{server.port}", str(authority.ca_file)
-    return "--config", str(world.config(connect_address=address, ca_file=ca_file))
+    # Nobody is held here but for the first fetch of credentials, which may take long.
+    settings = {"connect_address": address, "ca_file": ca_file, "hold_timeout": "30s"}
+    return "--config", str(world.config(**settings))
 
 
 async def test_a_cluster_that_repeats_the_token_is_not_quoted(

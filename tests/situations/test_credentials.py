@@ -187,12 +187,14 @@ def test_what_cannot_be_renewed_says_why() -> None:
     ("told", "words"),
     [
         (too_slow(8.0, DEV), "within 8 s"),
+        (too_slow(0.299989, DEV), "within 0.3 s"),
+        (too_slow(3600.0, DEV), "within 3600 s"),
         (too_many_hang(4, DEV), "4 times"),
         (expired_when_fetched(DEV), "expired already"),
         (put_aside("AKIA…MPLE", DEV), "AKIA…MPLE"),
         (needs_a_prompt("other", DEV), "'other'"),
     ],
-    ids=["slow", "hanging", "expired", "aside", "prompt"],
+    ids=["slow", "brief", "hour", "hanging", "expired", "aside", "prompt"],
 )
 def test_what_is_known_without_botocore_has_all_its_parts(
     told: TokenError, words: str
