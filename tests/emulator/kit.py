@@ -5,10 +5,8 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import lru_cache
 from typing import Any, Self
-
-import botocore.session
 
 from dsqlproxy.emulator.backend import BackendAddress
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
@@ -30,6 +28,7 @@ from dsqlproxy.pgproto.startup import (
     SSLRequest,
     StartupMessage,
 )
+from tests.kit.botocore_sessions import new_session
 from tests.kit.scripted import Conversation, EndOfStream
 
 
@@ -47,9 +46,9 @@ async def started(
         yield emulator
 
 
-@cache
+@lru_cache(maxsize=1)
 def _signer(key: AccessKey) -> Any:
-    session = botocore.session.Session()
+    session = new_session()
     session.set_credentials(key.access_key_id, key.secret_access_key, key.session_token)
     return session.create_client("dsql", region_name="us-east-1")
 

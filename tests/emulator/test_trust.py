@@ -2,19 +2,18 @@
 
 from dataclasses import replace
 
-import botocore.session
-
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator
 from dsqlproxy.emulator.sigv4 import AccessKey
 from tests.emulator.kit import Client, sign, started
+from tests.kit.botocore_sessions import new_session
 
 ARN = "arn:aws:iam::111122223333:role/app"
 KEY = AccessKey("ASIAIOSFODNN7EXAMPLE", "a-secret", ARN, "a-session-token")
 
 
 def sign_with(key: AccessKey, emulator: Emulator) -> str:
-    session = botocore.session.Session()
+    session = new_session()
     session.set_credentials(key.access_key_id, key.secret_access_key, key.session_token)
     client = session.create_client("dsql", region_name=emulator.region)
     return str(client.generate_db_connect_admin_auth_token(emulator.cluster, None, 60))

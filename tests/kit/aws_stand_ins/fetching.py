@@ -5,11 +5,11 @@ from http.client import HTTPConnection
 from typing import Any
 
 import botocore.config
-import botocore.session
 import pytest
 
 from dsqlproxy.emulator.sigv4 import AccessKey
 from tests.kit.aws_stand_ins import Home, StandIns, role_arn, use_in_this_process
+from tests.kit.botocore_sessions import new_session
 
 ROLE = role_arn("app")
 
@@ -18,9 +18,9 @@ Found = tuple[str, str, str]
 Fetch = Callable[..., Found]
 
 
-def new_session() -> Any:
-    """Give a session that reads everything anew, and does not try again."""
-    session = botocore.session.Session()
+def single_try_session() -> Any:
+    """Give a session that does not try again."""
+    session = new_session()
     session.set_default_client_config(
         botocore.config.Config(retries={"total_max_attempts": 1, "mode": "standard"})
     )
@@ -33,7 +33,7 @@ def new_fetch(aws: StandIns, home: Home, monkeypatch: pytest.MonkeyPatch) -> Fet
     def fetch(*, imds: bool = False, **variables: str) -> Found:
         environment = aws.environment(home, imds=imds, **variables)
         use_in_this_process(monkeypatch, environment)
-        found = new_session().get_credentials()
+        found = single_try_session().get_credentials()
         assert found is not None, "no credentials"
         frozen = found.get_frozen_credentials()
         return frozen.access_key, frozen.secret_key, frozen.token

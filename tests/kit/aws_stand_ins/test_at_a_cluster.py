@@ -2,17 +2,16 @@
 
 import asyncio
 
-import botocore.session
-
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator
 from tests.emulator.kit import Client, started
 from tests.kit.aws_stand_ins import Home, StandIns
 from tests.kit.aws_stand_ins.fetching import Fetch, Found
+from tests.kit.botocore_sessions import new_session
 
 
 def sign(emulator: Emulator, found: Found) -> str:
-    session = botocore.session.Session()
+    session = new_session()
     session.set_credentials(*found)
     client = session.create_client("dsql", region_name=emulator.region)
     return str(client.generate_db_connect_admin_auth_token(emulator.cluster, None, 60))

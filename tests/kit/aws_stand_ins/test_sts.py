@@ -7,14 +7,20 @@ import pytest
 from dsqlproxy.emulator.server import wall_clock
 from dsqlproxy.emulator.sigv4 import AccessKey
 from tests.kit.aws_stand_ins import Home, StandIns, use_in_this_process
-from tests.kit.aws_stand_ins.fetching import ROLE, Fetch, a_role, ask, new_session
+from tests.kit.aws_stand_ins.fetching import (
+    ROLE,
+    Fetch,
+    a_role,
+    ask,
+    single_try_session,
+)
 
 
 def call(
     aws: StandIns, home: Home, monkeypatch: pytest.MonkeyPatch, key: AccessKey
 ) -> Any:
     use_in_this_process(monkeypatch, aws.environment(home))
-    client = new_session().create_client(
+    client = single_try_session().create_client(
         "sts",
         aws_access_key_id=key.access_key_id,
         aws_secret_access_key=key.secret_access_key,
