@@ -104,7 +104,7 @@ async def fail(world: World, proxy: Program) -> None:
 
 
 async def wait_for_login(proxy: Program) -> None:
-    """Wait until logins go through again: after some failures the proxy pauses."""
+    """Wait until logins go through: after some failures the proxy pauses."""
     async with asyncio.timeout(20):
         while True:
             with contextlib.suppress(psycopg.OperationalError):
@@ -119,6 +119,7 @@ async def test_a_proxy_keeps_them_through_its_life_and_all_its_failures(
     config = world.config(session_limit="3s", log={"format": form})
     flags = ("--config", str(config), "--event-loop", loop)
     async with world.program("proxy", *flags, is_ready=True) as proxy:
+        await wait_for_login(proxy)  # nobody waits for long, and the first fetch may
         await live(world, proxy, postgres)
         await be_bad(proxy)
         await fail(world, proxy)
