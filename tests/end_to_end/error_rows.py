@@ -12,7 +12,6 @@ name, and compares all that is left letter by letter.
 """
 
 import asyncio
-import io
 import os
 import re
 import shutil
@@ -25,14 +24,10 @@ from typing import Any
 
 import pytest
 
-from dsqlproxy.app import Proxy, Started
 from dsqlproxy.aws.tokens import TokenSource
 from dsqlproxy.clocks import Clocks
-from dsqlproxy.commands.clocks import system_clocks
-from dsqlproxy.drain import Shutdown
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator
-from dsqlproxy.ops.log import configure_logging
 from dsqlproxy.ops.log_format import text_value
 from dsqlproxy.pgproto.messages import ErrorResponse
 from dsqlproxy.session.errors_page import (
@@ -53,7 +48,7 @@ from dsqlproxy.situations.situation import (
     Situation,
 )
 from tests.end_to_end.wire import SOON, logged
-from tests.kit.stack import RunningProxy, config_for
+from tests.kit.stack import RunningProxy, config_for, serving
 
 ROWS = {situation.key: situation for situation in CATALOGUE}
 
@@ -218,18 +213,6 @@ async def proxy_of_the_chain(
     **settings: Any,
 ) -> AsyncIterator[RunningProxy]:
     """Run a proxy that has to find its credentials, in this process's environment."""
-    stream = io.StringIO()
     config = config_for(emulator, **settings)
-    with configure_logging(level="debug", log_format="text", stream=stream) as log:
-        proxy = Proxy(config, log=log, clocks=clocks or system_clocks())
-        for source in proxy._tokens.values():
-            prepare(source)
-        shutdown = Shutdown()
-        started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(proxy.run(shutdown, on_started=started.set_result))
-            try:
-                yield RunningProxy(proxy, await started, shutdown, stream)
-            finally:
-                shutdown.request("test")
-                shutdown.request("test")
+    async with serving(config, clocks=clocks, prepare=prepare) as running:
+        yield running

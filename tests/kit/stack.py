@@ -9,6 +9,8 @@ from typing import Any
 
 from dsqlproxy.app import Proxy, Started
 from dsqlproxy.aws.credentials import StaticCredentials
+from dsqlproxy.aws.tokens import TokenSource
+from dsqlproxy.clocks import Clocks
 from dsqlproxy.commands.clocks import system_clocks
 from dsqlproxy.config import Config, TcpAddress, UnixAddress
 from dsqlproxy.drain import Shutdown
@@ -119,29 +121,52 @@ async def running_proxy(
     new_window: Callable[[], SwapWindow] | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningProxy]:
-    """Run a proxy before an emulator; it has ended when the context has.
+    """Run a proxy before an emulator, with keys that this takes.
 
     ``new_window`` gives the windows of its upstreams instead of those that follow
     from ``session_limit``: `storm`, for example.
     """
-    config = config or config_for(emulator, **settings)
     keys = emulator.credentials
     credentials = StaticCredentials.of(
         keys.access_key_id, keys.secret_access_key, keys.session_token
     )
+    config = config or config_for(emulator, **settings)
+    async with serving(
+        config, credentials=credentials, new_window=new_window
+    ) as running:
+        yield running
+
+
+@asynccontextmanager
+async def serving(
+    config: Config,
+    *,
+    clocks: Clocks | None = None,
+    credentials: StaticCredentials | None = None,
+    new_window: Callable[[], SwapWindow] | None = None,
+    prepare: Callable[[TokenSource], None] = lambda _: None,
+) -> AsyncIterator[RunningProxy]:
+    """Run a proxy; it has ended when the context has.
+
+    Without ``credentials`` it finds them in this process's environment, by sources
+    that ``prepare`` may change before they are used.
+    """
     stream = io.StringIO()
     with configure_logging(level="debug", log_format="text", stream=stream) as log:
-        proxy = Proxy(config, log=log, clocks=system_clocks(), credentials=credentials)
+        proxy = Proxy(
+            config, log=log, clocks=clocks or system_clocks(), credentials=credentials
+        )
         if new_window is not None:
             for name, services in proxy._services.items():
                 proxy._services[name] = replace(services, new_window=new_window)
+        for source in proxy._tokens.values():
+            prepare(source)
         shutdown = Shutdown()
         started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as group:
             group.create_task(proxy.run(shutdown, on_started=started.set_result))
-            running = RunningProxy(proxy, await started, shutdown, stream)
             try:
-                yield running
+                yield RunningProxy(proxy, await started, shutdown, stream)
             finally:
                 if not shutdown.begun.is_set():
                     shutdown.request("test")

@@ -12,23 +12,19 @@ takes the tokens of whatever keys the stand-ins give, until a test says otherwis
 is real unless ``clocks`` says otherwise: `MovedClocks` jump, `FastClocks` run.
 """
 
-import asyncio
-import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsqlproxy.app import Proxy, Started
+from dsqlproxy.aws.tokens import TokenSource
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.commands.clocks import system_clocks
-from dsqlproxy.drain import Shutdown
 from dsqlproxy.emulator.server import Emulator
-from dsqlproxy.ops.log import configure_logging
 from dsqlproxy.session.lifetime import SwapWindow
 from tests.kit.aws_stand_ins import (
     Home,
@@ -37,7 +33,7 @@ from tests.kit.aws_stand_ins import (
     aws_stand_ins,
     use_in_this_process,
 )
-from tests.kit.stack import RunningProxy, config_for
+from tests.kit.stack import RunningProxy, config_for, serving
 
 # -- clocks ----------------------------------------------------------------------------
 
@@ -123,26 +119,16 @@ class Machine:
         ``new_window`` gives the windows of its upstreams, ``look_seconds`` says how
         often it looks at files and clocks, where it is not to be the usual.
         """
-        stream = io.StringIO()
-        config = config_for(self.emulator, **settings)
-        with configure_logging(level="debug", log_format="text", stream=stream) as log:
-            proxy = Proxy(config, log=log, clocks=clocks or system_clocks())
-            if new_window is not None:
-                for name, services in proxy._services.items():
-                    proxy._services[name] = replace(services, new_window=new_window)
+
+        def prepare(source: TokenSource) -> None:
             if look_seconds is not None:
-                for source in proxy._tokens.values():
-                    source._look_seconds = look_seconds
-            shutdown = Shutdown()
-            loop = asyncio.get_running_loop()
-            started: asyncio.Future[Started] = loop.create_future()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(proxy.run(shutdown, on_started=started.set_result))
-                try:
-                    yield RunningProxy(proxy, await started, shutdown, stream)
-                finally:
-                    shutdown.request("test")
-                    shutdown.request("test")
+                source._look_seconds = look_seconds
+
+        config = config_for(self.emulator, **settings)
+        async with serving(
+            config, clocks=clocks, new_window=new_window, prepare=prepare
+        ) as running:
+            yield running
 
 
 @contextmanager
