@@ -46,15 +46,10 @@ from dsqlproxy.situations.remedies import (
     remedy_for,
     set_clock,
 )
-from dsqlproxy.upstream.connector import (
-    Attempt,
-    Connector,
-    Target,
-    Upstream,
-    UpstreamStartup,
-)
+from dsqlproxy.upstream.connector import Connector, Target, Upstream, UpstreamStartup
 from dsqlproxy.upstream.parameters import upstream_parameters
 from dsqlproxy.upstream.resolve import resolve
+from dsqlproxy.upstream.securing import Attempt
 
 AWS_SECONDS: Final = 2.0
 """For what is nice to know: AWS's time, and the name of who signs."""

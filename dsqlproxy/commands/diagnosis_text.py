@@ -13,7 +13,7 @@ from dsqlproxy.errors import DsqlProxyError, UpstreamRejected
 from dsqlproxy.session.last_words import last_words
 from dsqlproxy.situations.remedies import Remedy, Trouble
 from dsqlproxy.situations.restart import for_a_command
-from dsqlproxy.upstream.connector import Attempt
+from dsqlproxy.upstream.securing import Attempt
 
 _SOCKET_PREFIX: Final = ".s.PGSQL."
 _REACHED_BY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - no binding

@@ -6,7 +6,6 @@ verified, when it asks for a password in the clear; `knock`, which takes any oth
 name along, cannot send one.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,11 +35,11 @@ from dsqlproxy.probe.line import Line
 from dsqlproxy.probe.masking import ADDRESS, Masking
 from dsqlproxy.probe.pace import Pace
 from dsqlproxy.probe.reply import Ending, rejection_said
-from dsqlproxy.situations import network
-from dsqlproxy.upstream.connector import Target, UpstreamStartup, channel_of
-from dsqlproxy.upstream.encryption import Way, WayRefused, client_context, start_tls
+from dsqlproxy.upstream.connector import Target, UpstreamStartup
+from dsqlproxy.upstream.encryption import Way, client_context
 from dsqlproxy.upstream.login import LoggedIn, Login, PasswordWanted
-from dsqlproxy.upstream.resolve import Address, Resolver, dial
+from dsqlproxy.upstream.resolve import Address, Resolver
+from dsqlproxy.upstream.securing import Attempt, secure
 
 NO_SUCH_CLUSTER: Final = "probe0of0dsqlproxy0no0name"
 """An id of the right form that no cluster has; a token never goes to it."""
@@ -273,32 +272,23 @@ class Cluster:
             addresses = await self._resolver(dialled.host, dialled.port)
         for one in addresses:
             self._masking.add(str(one.sockaddr[0]), ADDRESS)
-        refusals = []
-        for way in ways:
-            opened_at = self.clocks.read()
-            connected, address = await dial(addresses, name=str(self.target))
-            channel = await channel_of(connected, name=str(self.target))
-            try:
-                async with asyncio.timeout(self.target.timeout_seconds / len(ways)):
-                    await start_tls(
-                        channel, way, context=self._context, server_name=server_name
-                    )
-            except WayRefused as refusal:
-                channel.abort()
-                refusals.append(refusal.reason)
-            except TimeoutError:
-                channel.abort()
-                refusals.append(f"{way.value}: no answer")
-            except BaseException:
-                channel.abort()
-                raise
-            else:
-                if len(ways) > 1:
-                    self._way = way
-                return Line(
-                    channel, address=address, opened_at=opened_at, clocks=self.clocks
-                )
-        raise network.no_tls(str(self.target), refusals)
+        secured = await secure(
+            Attempt(addresses=addresses),
+            ways,
+            name=str(self.target),
+            context=self._context,
+            server_name=server_name,
+            clocks=self.clocks,
+            seconds=self.target.timeout_seconds / len(ways),
+        )
+        if len(ways) > 1:
+            self._way = secured.way
+        return Line(
+            secured.channel,
+            address=secured.address,
+            opened_at=secured.opened_at,
+            clocks=self.clocks,
+        )
 
     async def _wants_password(
         self, line: Line, login: Login, attempt: LoginAttempt

@@ -8,12 +8,11 @@ await it is cancelled, no socket and no task is left.
 
 import asyncio
 import logging
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, Protocol, Self
 
 from dsqlproxy.aws.tokens import SigningRequest, Token
 from dsqlproxy.channel.channel import Channel
@@ -32,11 +31,12 @@ from dsqlproxy.pgproto.startup import PROTOCOL_3_0, CancelRequest, StartupMessag
 from dsqlproxy.situations import network
 from dsqlproxy.situations.cluster import Cause, cause_of, with_advice
 from dsqlproxy.situations.network import Phase
-from dsqlproxy.upstream.encryption import Way, WayRefused, client_context, start_tls
+from dsqlproxy.upstream.encryption import Way, client_context
 from dsqlproxy.upstream.login import LoggedIn, Login, PasswordWanted
 from dsqlproxy.upstream.parameters import Parameters
 from dsqlproxy.upstream.redaction import Redaction
-from dsqlproxy.upstream.resolve import Address, Resolver, dial, resolve
+from dsqlproxy.upstream.resolve import Address, Resolver, resolve
+from dsqlproxy.upstream.securing import Attempt, Secured, secure
 
 CANCEL_SECONDS = 5.0
 """A cancel that takes longer has lost its race with the query (dsql-cli: 5 s)."""
@@ -123,38 +123,6 @@ class TokenSigner(Protocol):
 
     def note_accepted(self, token: Token) -> None:
         """Learn that the cluster took a token."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One way to the cluster, as far as it has come; a watcher hears of each phase.
-
-    Where a peer refuses one way to begin TLS, CONNECT and SECURE come again.
-    """
-
-    on_phase: Callable[["Attempt"], None] | None = None
-    phase: Phase = Phase.RESOLVE
-    addresses: Sequence[Address] = ()
-    """What may be dialled; then the one that answered."""
-    way: Way | None = None
-    channel: Channel | None = None
-    """Under TLS, from the phase SIGN on."""
-    token: Token | None = None
-    """What is sent as the password, from the phase LOG_IN on."""
-
-    def enter(self, phase: Phase) -> None:
-        """Go on with the next phase."""
-        self.phase = phase
-        if self.on_phase is not None:
-            self.on_phase(self)
-
-
-class _Secured(NamedTuple):
-    """A connection under TLS on which nobody has logged in yet."""
-
-    channel: Channel
-    address: Address
-    opened_at: Reading
 
 
 class Connector:
@@ -247,38 +215,34 @@ class Connector:
             raise network.too_late(
                 str(self._target), seconds=seconds, phase=attempt.phase
             ) from None
+        finally:
+            for refusal in attempt.refusals:
+                self._logger.debug("%s refused %s", self._target, refusal)
 
     async def _secure(
         self, attempt: Attempt, address: Address | None = None
-    ) -> _Secured:
+    ) -> Secured:
         """Connect and begin TLS, in the ways allowed, the last good one first."""
-        dialled = self._target.dialled
+        target = self._target
         attempt.addresses = (address,) if address else ()
         if not attempt.addresses:
             attempt.enter(Phase.RESOLVE)
+            dialled = target.dialled
             attempt.addresses = await self._resolver(dialled.host, dialled.port)
-        refusals = []
-        for way in self._ways():
-            attempt.enter(Phase.CONNECT)
-            opened_at = self._clocks.read()
-            connected, address = await dial(attempt.addresses, name=str(self._target))
-            channel = await channel_of(connected, name=str(self._target))
-            attempt.addresses = (address,)
-            attempt.enter(Phase.SECURE)
-            try:
-                await self._start_tls(channel, way)
-            except WayRefused as refusal:
-                channel.abort()
-                refusals.append(refusal.reason)
-                self._logger.debug("%s refused %s", self._target, refusal.reason)
-            except BaseException:
-                channel.abort()
-                raise
-            else:
-                self._known_way = attempt.way = way
-                attempt.channel = channel
-                return _Secured(channel, address, opened_at)
-        raise network.no_tls(str(self._target), refusals)
+        ways = self._ways()
+        # A first try must leave time for the other way.
+        may_try_another = len(ways) > 1 and not self._known_way
+        secured = await secure(
+            attempt,
+            ways,
+            name=str(target),
+            context=self._context,
+            server_name=self._server_name,
+            clocks=self._clocks,
+            seconds=target.timeout_seconds / len(ways) if may_try_another else None,
+        )
+        self._known_way = secured.way
+        return secured
 
     def _ways(self) -> tuple[Way, ...]:
         """Say in which order to try; one refused way costs a connection."""
@@ -289,22 +253,6 @@ class Connector:
         if self._known_way is Way.REQUEST:
             return (Way.REQUEST, Way.DIRECT)
         return (Way.DIRECT, Way.REQUEST)
-
-    async def _start_tls(self, channel: Channel, way: Way) -> None:
-        """Begin TLS; a first try must leave time for the other way.
-
-        An old server takes a ClientHello for the length of a startup packet and
-        waits for the rest of it.
-        """
-        may_try_another = self._target.negotiation == "auto" and not self._known_way
-        half = self._target.timeout_seconds / 2
-        try:
-            async with asyncio.timeout(half if may_try_another else None):
-                await start_tls(
-                    channel, way, context=self._context, server_name=self._server_name
-                )
-        except TimeoutError:
-            raise WayRefused(way, f"no answer within {half:g} s") from None
 
     async def _log_in(
         self, channel: Channel, startup: UpstreamStartup, attempt: Attempt
@@ -353,20 +301,3 @@ class Connector:
                     channel.unread(login.take_rest())
                     return redaction.of_logged_in(event)
         raise ConnectionResetError("the end came before ReadyForQuery")
-
-
-async def channel_of(connected: socket.socket, *, name: str) -> Channel:
-    """Make a channel of a connected socket; it owns the socket from now on."""
-    try:
-        _, channel = await asyncio.get_running_loop().create_connection(
-            Channel, sock=connected
-        )
-    except BaseException as error:
-        connected.close()
-        if isinstance(error, OSError):
-            # macOS, for one, refuses options of a socket that was reset meanwhile.
-            raise network.not_connected(
-                name, ["The connection broke at once."]
-            ) from None
-        raise
-    return channel

@@ -17,9 +17,9 @@ from dsqlproxy.config import ListenerConfig, TcpAddress
 from dsqlproxy.errors import TokenError, UpstreamRejected
 from dsqlproxy.situations.remedies import Remedy
 from dsqlproxy.situations.restart import AFTERWARDS
-from dsqlproxy.upstream.connector import Attempt
 from dsqlproxy.upstream.encryption import Way
 from dsqlproxy.upstream.resolve import Address
+from dsqlproxy.upstream.securing import Attempt
 from tests.kit.configs import CLUSTER
 
 NOW = 1_000_000.0

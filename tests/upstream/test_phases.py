@@ -6,8 +6,8 @@ import pytest
 
 from dsqlproxy.errors import UpstreamUnavailable
 from dsqlproxy.situations.network import Phase
-from dsqlproxy.upstream.connector import Attempt
 from dsqlproxy.upstream.encryption import Way
+from dsqlproxy.upstream.securing import Attempt
 from tests.kit.scripted import Conversation, scripted_server
 from tests.upstream.stage import STARTUP, TOKEN, Make, cluster
 from tests.upstream.wire import Authority

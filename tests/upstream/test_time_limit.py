@@ -9,7 +9,8 @@ import pytest
 import uvloop
 
 from dsqlproxy.errors import UpstreamUnavailable
-from dsqlproxy.upstream.connector import Connector, channel_of
+from dsqlproxy.upstream.connector import Connector
+from dsqlproxy.upstream.securing import channel_of
 from tests.kit.scripted import Conversation, listen_but_never_accept, scripted_server
 from tests.upstream.stage import STARTUP, Make, Never, failure
 
