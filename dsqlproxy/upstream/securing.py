@@ -7,12 +7,14 @@ dialled anew for the second.
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dsqlproxy.aws.tokens import Token
 from dsqlproxy.channel.channel import Channel
+from dsqlproxy.channel.turnstile import Turnstile
 from dsqlproxy.clocks import Clocks, Reading
 from dsqlproxy.situations import network
 from dsqlproxy.situations.network import Phase
@@ -65,6 +67,7 @@ async def secure(
     server_name: str,
     clocks: Clocks,
     seconds: float | None = None,
+    turnstile: Turnstile | None = None,
 ) -> Secured:
     """Dial one of the attempt's addresses and begin TLS, in the first way that works.
 
@@ -80,7 +83,14 @@ async def secure(
         attempt.addresses = (address,)
         attempt.enter(Phase.SECURE)
         try:
-            await _start_tls(channel, way, context, server_name, seconds)
+            async with _answer_within(seconds, way):
+                await start_tls(
+                    channel,
+                    way,
+                    context=context,
+                    server_name=server_name,
+                    turnstile=turnstile,
+                )
         except WayRefused as refusal:
             channel.abort()
             attempt.refusals.append(refusal.reason)
@@ -93,21 +103,16 @@ async def secure(
     raise network.no_tls(name, attempt.refusals)
 
 
-async def _start_tls(
-    channel: Channel,
-    way: Way,
-    context: ssl.SSLContext,
-    server_name: str,
-    seconds: float | None,
-) -> None:
-    """Begin TLS; a peer that is silent for too long has refused this way.
+@asynccontextmanager
+async def _answer_within(seconds: float | None, way: Way) -> AsyncIterator[None]:
+    """Take a peer that is silent for too long for one that refuses this way.
 
     An old server takes a ClientHello for the length of a startup packet and waits for
     the rest of it.
     """
     try:
         async with asyncio.timeout(seconds):
-            await start_tls(channel, way, context=context, server_name=server_name)
+            yield
     except TimeoutError:
         raise WayRefused(way, f"no answer within {seconds:g} s") from None
 
