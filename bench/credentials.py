@@ -44,7 +44,8 @@ class Scale:
     seconds: float = 4.0
     """Of each phase that has no end of its own."""
     brief_seconds: float = 3.0
-    """How long credentials live that are to be renewed all the time."""
+    """How long credentials live that are to be renewed all the time. botocore cuts off
+    parts of a second, and those with less than one left cannot sign: 2 is too few."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def test_a_short_run_has_a_figure_for_each_phase(
     for name in [each for each in os.environ if each.startswith("COVERAGE")]:
         monkeypatch.delenv(name)
     scale = Scale(
-        sessions=3, arrivals_per_second=10, held=6, seconds=0.3, brief_seconds=2.0
+        sessions=3, arrivals_per_second=10, held=6, seconds=0.3, brief_seconds=3.0
     )
     with emulated_cluster(new_directory("emulator")) as cluster:
         where = Where(cluster, "admin", "postgres", new_directory)
