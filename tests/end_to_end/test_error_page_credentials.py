@@ -307,13 +307,8 @@ async def test_a_container_endpoint_that_refuses(
 async def test_a_source_that_does_not_answer(
     row: Situation, emulator: Emulator, postgres: EmbeddedPostgres, process: StandIns
 ) -> None:
-    def be_impatient(source: TokenSource) -> None:
-        source._wait_seconds = 0.3
-
     process.process.run.hang()
-    async with proxy_of_the_chain(
-        emulator, profile=PROFILE, hold_timeout=0, prepare=be_impatient
-    ) as proxy:
+    async with proxy_of_the_chain(emulator, profile=PROFILE, hold_timeout=0.3) as proxy:
         run = Run(row, proxy, emulator, {r"within 0\.3 s": "within 8 s"})
         await run.by_psql(psql_of(postgres))
         process.process.run.release()
