@@ -17,7 +17,6 @@ from dsqlproxy import __version__
 from dsqlproxy.aws.credentials import Identity, StaticCredentials
 from dsqlproxy.aws.tokens import TokenSource
 from dsqlproxy.channel.channel import Channel
-from dsqlproxy.channel.turnstile import Turnstile
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.config import Config, ListenerConfig, TcpAddress, UnixAddress
 from dsqlproxy.config.client_tls import ClientCertificate
@@ -109,7 +108,6 @@ class Proxy:
         self._watch = Watch(clocks)
         self._budget = Budget(STATEMENT_BYTES)
         self._limiters: dict[str, LoginLimiter] = {}
-        self._turnstile = Turnstile()
         self._group: asyncio.TaskGroup | None = None
         self._open_sessions = OpenSessions()
         names = [listener.name for listener in config.listeners]
@@ -148,7 +146,6 @@ class Proxy:
             tokens,
             clocks=self._clocks,
             logger=logging.getLogger("dsqlproxy.upstream"),
-            turnstile=self._turnstile,
         )
         limit = listener.session_limit
         return Services(

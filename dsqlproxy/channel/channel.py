@@ -15,7 +15,6 @@ from typing import cast
 
 from dsqlproxy.channel.sink import Discard, Sink
 from dsqlproxy.channel.tls import TlsPipe
-from dsqlproxy.channel.turnstile import Turnstile
 
 MAILBOX_BYTES = 64 * 1024
 """Unread bytes above which a conversation stops reading its socket."""
@@ -45,7 +44,8 @@ class Channel(asyncio.Protocol):
         self.is_lost = False  # the connection is gone
         self._has_ended_writing = False  # by us: nothing more can be sent
         self._error: Exception | None = None
-        self.has_ended = False  # the peer sends no more
+        self.has_ended = False
+        """Whether the peer sends no more."""
         self.is_writing_paused = False
 
     # -- what the holder asks -----------------------------------------------------
@@ -154,9 +154,8 @@ class Channel(asyncio.Protocol):
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
-        turnstile: Turnstile | None = None,
     ) -> None:
-        """Put the connection under TLS, step by step; what was not read yet counts.
+        """Put the connection under TLS; what was received and not read counts.
 
         Raises `ssl.SSLError` when the handshake fails (the alert has been sent),
         and `ConnectionError` when the peer leaves in its middle.
@@ -164,17 +163,18 @@ class Channel(asyncio.Protocol):
         pipe = TlsPipe(
             context, server_side=server_side, server_hostname=server_hostname
         )
-        data = await self.read() if self._mailbox else b""
+        data = b""
+        if self._mailbox:
+            data = await self.read()
         while True:
-            if turnstile is not None:
-                await turnstile.pass_through()
             try:
                 is_done = pipe.handshake(data)
             finally:
                 self.write(pipe.take_output())
             if is_done:
                 break
-            if not (data := await self.read()):
+            data = await self.read()
+            if not data:
                 raise ConnectionResetError("the peer left during the TLS handshake")
         early = self._empty_mailbox()
         self._tls = pipe

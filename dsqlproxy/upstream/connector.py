@@ -16,7 +16,6 @@ from typing import Literal, Protocol, Self
 
 from dsqlproxy.aws.tokens import SigningRequest, Token
 from dsqlproxy.channel.channel import Channel
-from dsqlproxy.channel.turnstile import Turnstile
 from dsqlproxy.clocks import Clocks, Reading
 from dsqlproxy.config.addresses import TcpAddress
 from dsqlproxy.config.model import ListenerConfig
@@ -129,8 +128,7 @@ class TokenSigner(Protocol):
 class Connector:
     """Opens sessions and sends cancel requests for one `Target`.
 
-    Connectors of one event loop share a ``turnstile``. Raises `ConfigError` at once if
-    there is no authority to verify a cluster with.
+    Raises `ConfigError` at once if there is no authority to verify a cluster with.
     It owns nothing between calls but the memory of how TLS began last time.
     """
 
@@ -142,14 +140,12 @@ class Connector:
         clocks: Clocks,
         logger: logging.Logger,
         resolver: Resolver = resolve,
-        turnstile: Turnstile | None = None,
     ) -> None:
         self._target = target
         self._tokens = tokens
         self._clocks = clocks
         self._logger = logger
         self._resolver = resolver
-        self._turnstile = turnstile
         self._context = client_context(target.ca_file)
         self._server_name = target.server_name or target.host
         self._known_way: Way | None = None
@@ -244,7 +240,6 @@ class Connector:
             server_name=self._server_name,
             clocks=self._clocks,
             seconds=target.timeout_seconds / len(ways) if may_try_another else None,
-            turnstile=self._turnstile,
         )
         self._known_way = secured.way
         return secured

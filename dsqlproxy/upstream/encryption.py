@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dsqlproxy.channel.channel import Channel
-from dsqlproxy.channel.turnstile import Turnstile
 from dsqlproxy.errors import ConfigError, UpstreamUnavailable
 from dsqlproxy.pgproto.codes import BackendType
 from dsqlproxy.pgproto.startup import SSLRequest
@@ -80,14 +79,9 @@ def has_authorities(context: ssl.SSLContext, paths: ssl.DefaultVerifyPaths) -> b
 
 
 async def start_tls(
-    channel: Channel,
-    way: Way,
-    *,
-    context: ssl.SSLContext,
-    server_name: str,
-    turnstile: Turnstile | None = None,
+    channel: Channel, way: Way, *, context: ssl.SSLContext, server_name: str
 ) -> None:
-    """Put the channel under TLS; each step of the handshake waits for its turn.
+    """Put the channel under TLS.
 
     Raises `WayRefused` when the peer will not have it this way, and
     `UpstreamUnavailable` when its certificate is not the right one or it answers
@@ -96,9 +90,7 @@ async def start_tls(
     try:
         if way is Way.REQUEST:
             await _request(channel, server_name)
-        await channel.start_tls(
-            context, server_hostname=server_name, turnstile=turnstile
-        )
+        await channel.start_tls(context, server_hostname=server_name)
     except ssl.SSLCertVerificationError as error:
         raise _not_verified(error, server_name) from None
     except ssl.SSLError as error:

@@ -7,14 +7,12 @@ dialled anew for the second.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dsqlproxy.aws.tokens import Token
 from dsqlproxy.channel.channel import Channel
-from dsqlproxy.channel.turnstile import Turnstile
 from dsqlproxy.clocks import Clocks, Reading
 from dsqlproxy.situations import network
 from dsqlproxy.situations.network import Phase
@@ -67,7 +65,6 @@ async def secure(
     server_name: str,
     clocks: Clocks,
     seconds: float | None = None,
-    turnstile: Turnstile | None = None,
 ) -> Secured:
     """Dial one of the attempt's addresses and begin TLS, in the first way that works.
 
@@ -83,14 +80,7 @@ async def secure(
         attempt.addresses = (address,)
         attempt.enter(Phase.SECURE)
         try:
-            async with _answer_within(seconds, way):
-                await start_tls(
-                    channel,
-                    way,
-                    context=context,
-                    server_name=server_name,
-                    turnstile=turnstile,
-                )
+            await _start_tls(channel, way, context, server_name, seconds)
         except WayRefused as refusal:
             channel.abort()
             attempt.refusals.append(refusal.reason)
@@ -103,16 +93,21 @@ async def secure(
     raise network.no_tls(name, attempt.refusals)
 
 
-@asynccontextmanager
-async def _answer_within(seconds: float | None, way: Way) -> AsyncIterator[None]:
-    """Take a peer that is silent for too long for one that refuses this way.
+async def _start_tls(
+    channel: Channel,
+    way: Way,
+    context: ssl.SSLContext,
+    server_name: str,
+    seconds: float | None,
+) -> None:
+    """Begin TLS; a peer that is silent for too long has refused this way.
 
     An old server takes a ClientHello for the length of a startup packet and waits for
     the rest of it.
     """
     try:
         async with asyncio.timeout(seconds):
-            yield
+            await start_tls(channel, way, context=context, server_name=server_name)
     except TimeoutError:
         raise WayRefused(way, f"no answer within {seconds:g} s") from None
 
