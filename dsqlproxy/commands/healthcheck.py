@@ -23,8 +23,8 @@ The proxy is asked on its admin listener. Its address comes from --admin or
 
 Ready means: it listens and is not about to end. The cluster is not dialled.
 One thing that clients have met counts as well: until a login has worked on a
-listener, one that is refused for want of credentials or rights (SQLSTATE
-class 28) makes the proxy not ready for 60 s.
+listener, one that is refused for want of credentials or rights makes the
+proxy not ready for 60 s.
 """
 
 

@@ -16,8 +16,8 @@ application out of service:
   When credentials die later they die in every replica alike, and taking all
   replicas out of service only hides the errors that say why.
 * Before the first login that worked, a refusal for want of usable credentials
-  or rights (SQLSTATE class 28) does make it unready: this is the replica that
-  was deployed with the wrong role, and unreadiness stops the roll-out while the
+  or rights does make it unready: this is the replica that was deployed with the
+  wrong role, and unreadiness stops the roll-out while the
   old ones still serve. The verdict lapses after ``REFUSAL_SECONDS``, because an
   application that gets no traffic may never try again by itself.
 
@@ -58,6 +58,8 @@ class _Login:
     sqlstate: str
     message: str
     has_ever_worked: bool
+    is_refusal: bool = False
+    """For want of credentials or rights; a cluster has several SQLSTATEs for it."""
 
 
 class Health:
@@ -86,14 +88,20 @@ class Health:
         """Note a login that the cluster accepted."""
         self._logins[listener] = _Login(self._clock(), "", "", has_ever_worked=True)
 
-    def note_login_failure(self, listener: str, *, sqlstate: str, message: str) -> None:
-        """Note a login that failed, as its client was told."""
+    def note_login_failure(
+        self, listener: str, *, sqlstate: str, message: str, is_refusal: bool
+    ) -> None:
+        """Note a login that failed, as its client was told.
+
+        ``is_refusal``: for want of usable credentials, or of rights.
+        """
         before = self._logins[listener]
         self._logins[listener] = _Login(
             self._clock(),
             sqlstate,
             message[:300],
             has_ever_worked=before is not None and before.has_ever_worked,
+            is_refusal=is_refusal,
         )
 
     def startup(self) -> Verdict:
@@ -128,7 +136,7 @@ class Health:
         return (
             login is not None
             and not login.has_ever_worked
-            and login.sqlstate.startswith("28")
+            and login.is_refusal
             and self._clock() - login.at < REFUSAL_SECONDS
         )
 

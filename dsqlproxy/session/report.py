@@ -13,6 +13,7 @@ from dsqlproxy.session.last_words import last_words
 from dsqlproxy.session.reasons import CloseReason
 from dsqlproxy.session.services import Services
 from dsqlproxy.session.tracker import Tracker
+from dsqlproxy.situations.cluster import is_refusal
 from dsqlproxy.situations.holding import Remark
 from dsqlproxy.upstream.connector import Upstream
 
@@ -174,7 +175,10 @@ class Report:
         """Note a login that failed, in the words that the client gets."""
         sent = last_words(error)
         self._services.health.note_login_failure(
-            self._listener, sqlstate=sent.sqlstate, message=sent.message
+            self._listener,
+            sqlstate=sent.sqlstate,
+            message=sent.message,
+            is_refusal=is_refusal(error),
         )
         self._log.warning(
             "login failed",

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dsqlproxy.dsql import action_for
-from dsqlproxy.errors import UpstreamRejected
+from dsqlproxy.errors import DsqlProxyError, UpstreamRejected
 from dsqlproxy.situations.restart import AFTERWARDS
 
 
@@ -38,12 +38,26 @@ class Cause(StrEnum):
         return self in _PASSING
 
     @property
+    def is_about_rights(self) -> bool:
+        """Whether whoever logs in may not, until somebody changes that."""
+        return self in _ABOUT_RIGHTS
+
+    @property
     def is_about_the_token(self) -> bool:
         """Whether the cluster did not take the token."""
         return self in _ABOUT_THE_TOKEN
 
 
 _PASSING = frozenset((Cause.WAKING_UP, Cause.TOO_MANY_CONNECTIONS, Cause.RATE_EXCEEDED))
+_ABOUT_RIGHTS = frozenset(
+    (
+        Cause.CREDENTIALS_REFUSED,
+        Cause.NOT_AUTHORIZED,
+        Cause.WRONG_ACTION,
+        Cause.UNKNOWN_ROLE,
+        Cause.DENIED,
+    )
+)
 _ABOUT_THE_TOKEN = frozenset(
     (
         Cause.SIGNATURE_EXPIRED,
@@ -66,6 +80,18 @@ def cause_of(error: UpstreamRejected) -> Cause:
     """Find the cause in what the cluster said."""
     known = _find(error)
     return known.cause if known else Cause.OTHER
+
+
+def is_refusal(error: DsqlProxyError) -> bool:
+    """Tell whether a login failed for want of usable credentials, or of rights.
+
+    The SQLSTATE alone does not: "access denied" is 08006 (logs of drivers), an unknown
+    role 08P01 (AWS's own tests).
+    """
+    if isinstance(error, UpstreamRejected):
+        code = dict(error.fields).get("C", "")
+        return code.startswith("28") or cause_of(error).is_about_rights
+    return error.sqlstate.startswith("28")
 
 
 def with_advice(error: UpstreamRejected, *, role: str) -> UpstreamRejected:

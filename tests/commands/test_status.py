@@ -154,7 +154,9 @@ async def test_people_are_told_of_a_login_that_failed(
     monkeypatch.setattr(test_admin, "ROWS", [])
     async with running() as proxy:
         proxy.health.note_listening()
-        proxy.health.note_login_failure("main", sqlstate="08001", message="no way")
+        proxy.health.note_login_failure(
+            "main", sqlstate="08001", message="no way", is_refusal=False
+        )
         assert await run_command(status, *admin_of(proxy)) == 0
     told, line = capsys.readouterr().out.splitlines()
     assert told == "last login on main: failed 0s ago, 08001 no way"

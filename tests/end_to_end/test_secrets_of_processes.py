@@ -145,7 +145,7 @@ async def test_a_proxy_that_says_what_it_sends_is_found_out(world: World) -> Non
     async with world.program(
         "proxy", *flags, custom=SAYS_WHAT_IT_SENDS, is_ready=True
     ) as proxy:
-        await (await connect(proxy)).close()
+        await wait_for_login(proxy)
     assert world.leaks() >= {"signature of token 0", "session token of token 0"}
 
 

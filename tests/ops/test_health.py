@@ -21,8 +21,16 @@ def health(clock: Callable[[], float] | None = None, *names: str) -> Health:
     return found
 
 
-def refuse(found: Health, sqlstate: str = "28000", listener: str = "main") -> None:
-    found.note_login_failure(listener, sqlstate=sqlstate, message="access denied")
+def refuse(found: Health, listener: str = "main") -> None:
+    found.note_login_failure(
+        listener, sqlstate="08006", message="access denied", is_refusal=True
+    )
+
+
+def fail(found: Health, sqlstate: str) -> None:
+    found.note_login_failure(
+        "main", sqlstate=sqlstate, message="access denied", is_refusal=False
+    )
 
 
 def test_before_the_listeners_are_bound_nothing_is_ready() -> None:
@@ -55,7 +63,7 @@ def test_a_cluster_that_cannot_be_reached_takes_nobody_out_of_service(
     sqlstate: str,
 ) -> None:
     found = health()
-    refuse(found, sqlstate)
+    fail(found, sqlstate)
     assert found.readiness().ok
 
 
@@ -101,7 +109,7 @@ def test_the_last_login_is_told_whatever_the_verdict() -> None:
     found = health(clock)
     found.note_login("main")
     clock.now += 4.25
-    refuse(found, "08001")
+    fail(found, "08001")
     clock.now += 1.5
     assert found.readiness().facts["listeners"] == {
         "main": {

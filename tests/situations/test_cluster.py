@@ -1,8 +1,13 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from dsqlproxy.errors import UpstreamRejected
-from dsqlproxy.situations.cluster import Cause, cause_of, with_advice
+from dsqlproxy.errors import (
+    DsqlProxyError,
+    TokenError,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from dsqlproxy.situations.cluster import Cause, cause_of, is_refusal, with_advice
 
 DENIED = "unable to accept connection, access denied"
 EXPIRED = "The security token included in the request is expired"
@@ -47,6 +52,29 @@ def test_advice_fits_the_cause(message: str, hint: str, role: str, advice: str) 
     error = with_advice(rejected(message, hint), role=role)
     assert advice in error.detail + error.hint
     assert bool(error.detail + error.hint) == bool(advice)
+
+
+# "access denied" is 08006: by its class, a roll-out with a wrong role went on.
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (rejected(DENIED), True),
+        (rejected(DENIED, EXPIRED), True),
+        (rejected(DENIED, "User: arn:… is not authorized to perform: x"), True),
+        (rejected("Role reader does not exist"), True),
+        (UpstreamRejected("no", fields=(("C", "28P01"), ("M", "no"))), True),
+        (TokenError("no AWS credentials"), True),
+        (rejected(DENIED, "Signature expired: …"), False),
+        (rejected(DENIED, "The cluster was not found."), False),
+        (rejected("unable to accept connection, waking up cluster"), False),
+        (rejected("something new"), False),
+        (UpstreamUnavailable("no way"), False),
+    ],
+)
+def test_who_may_not_log_in_is_told_from_other_trouble(
+    error: DsqlProxyError, expected: bool
+) -> None:
+    assert is_refusal(error) is expected
 
 
 def test_advice_takes_the_place_that_the_cluster_left() -> None:

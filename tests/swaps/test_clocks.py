@@ -171,15 +171,15 @@ async def test_85_a_suspend_in_the_middle_of_a_switch(
     # 26 of the orderings. The connection of the step does not answer any more, or
     # answers as if nothing had happened. What the client said meanwhile is answered
     # once, and never written to an upstream that is beyond its limit.
-    for name in ("swap.SWITCH_SECONDS", "snapshot.PING_SECONDS"):
-        monkeypatch.setattr(f"dsqlproxy.session.{name}", 0.3)
-    monkeypatch.setattr("dsqlproxy.session.exchange.SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr("dsqlproxy.session.exchange.ANSWER_SECONDS", 0.3)
     clocks = VirtualClocks()
     async with (
         swapping(postgres, clocks=clocks.clocks) as proxy,
         carried_session(proxy, is_clean=True) as session,
     ):
+        for name in ("swap.SWITCH_SECONDS", "snapshot.PING_SECONDS"):
+            monkeypatch.setattr(f"dsqlproxy.session.{name}", 0.3)
+        monkeypatch.setattr("dsqlproxy.session.exchange.SETTLE_SECONDS", 0.1)
+        monkeypatch.setattr("dsqlproxy.session.exchange.ANSWER_SECONDS", 0.3)
         where = STEPS[step]
         if step in {"set", "parse"}:  # all has been told in early replay
             where = STEPS["describe new"]
@@ -214,13 +214,13 @@ async def test_85_after_a_suspend_neither_upstream_is_believed(
 ) -> None:
     # Both are dead, and only the new one is noticed so far. Let `Swap.clean_up` release
     # a suspect session, and the statement is written to the old one.
-    monkeypatch.setattr("dsqlproxy.session.swap.SWITCH_SECONDS", 0.3)
-    monkeypatch.setattr("dsqlproxy.session.snapshot.PING_SECONDS", 0.1)
     clocks = VirtualClocks()
     async with (
         swapping(postgres, clocks=clocks.clocks) as proxy,
         carried_session(proxy, is_clean=True) as session,
     ):
+        monkeypatch.setattr("dsqlproxy.session.swap.SWITCH_SECONDS", 0.3)
+        monkeypatch.setattr("dsqlproxy.session.snapshot.PING_SECONDS", 0.1)
         where = STEPS[step]
         plan = proxy.tamper.plan(where.moment, Stall(), connection=where.connection)
         proxy.swap_soon()
