@@ -49,7 +49,7 @@ def test_an_existing_directory_is_one_whatever_its_name(tmp_path: Path) -> None:
     [
         ("", "no port"),
         ("127.0.0.1", "no port"),
-        ("5432", "no port"),
+        ("5432", "has no host (127.0.0.1:5432 is meant?)"),
         (5432, "quotes"),
         (True, "boolean"),
         (None, "null is not text;"),

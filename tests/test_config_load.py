@@ -106,6 +106,13 @@ drain_timeout: -3
     assert by_path["admin"] == "4 is not a mapping; accepted: the keys listen"
 
 
+def test_a_key_of_a_listener_at_the_top_is_told_its_place(file: Path) -> None:
+    found = problems(file, f"cluster: {CLUSTER}\n")
+    assert (
+        "cluster: unknown key here; it is one of a listener, below listeners:" in found
+    )
+
+
 def test_certificates_are_among_the_problems_that_come_at_once(
     file: Path, tmp_path: Path
 ) -> None:

@@ -127,8 +127,8 @@ def test_no_other_hold_timeout_is_accepted(value: object) -> None:
         values.parse_hold_timeout(value)
 
 
-@pytest.mark.parametrize("value", [1, 100, 2.5, 100_000])
-def test_a_rate_is_a_number_from_one(value: float) -> None:
+@pytest.mark.parametrize("value", [0.01, 0.1, 1, 100, 2.5, 100_000])
+def test_a_rate_may_be_a_part_of_one(value: float) -> None:
     rate = values.parse_rate(value)
     assert rate == value
     assert isinstance(rate, float)
@@ -136,12 +136,25 @@ def test_a_rate_is_a_number_from_one(value: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [0, 0.9, -1, 100_001, float("nan"), float("inf"), "100", True, None, [1]],
+    [0, 0.009, -1, 100_001, float("nan"), float("inf"), "100", True, None, [1]],
     ids=repr,
 )
 def test_what_is_not_a_rate_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="accepted: a number from 1 to 100000"):
+    complaint = "a number of logins a second; accepted: a number from 0.01 to 100000"
+    with pytest.raises(ValueError, match=complaint):
         values.parse_rate(value)
+
+
+@pytest.mark.parametrize("value", [1, 10, 100_000])
+def test_a_burst_is_a_number_from_one(value: float) -> None:
+    assert values.parse_burst(value) == value
+
+
+@pytest.mark.parametrize("value", [0, 0.9, 100_001, "10", True], ids=repr)
+def test_what_is_not_a_burst_is_refused(value: object) -> None:
+    complaint = "a number of logins at once; accepted: a number from 1 to 100000"
+    with pytest.raises(ValueError, match=complaint):
+        values.parse_burst(value)
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,10 @@ class TokenSource:
                         return found
                     await self._flights.wait()
         except TimeoutError:
-            raise too_slow(within, self._origin) from None
+            # Where a fetch has said what is missing, that is what to tell, not that
+            # the next one was not waited for.
+            known = self._keyring.failure(self._clocks.read(), host)
+            raise known or too_slow(within, self._origin) from None
 
     def _found(self, host: str | None) -> Credentials | None:
         """Give what is usable, or see that a fetch is under way."""

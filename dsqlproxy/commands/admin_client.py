@@ -89,7 +89,8 @@ def ask(address: TcpAddress, path: str, *, timeout: float = ANSWER_SECONDS) -> A
     except OSError as error:
         raise NoAnswer(
             f"nothing answers at {address}: {error.strerror or error}",
-            hint="Is dsqlproxy running, and is this its admin.listen?",
+            hint="Is dsqlproxy running, and is this its admin.listen? Name another "
+            "with --admin HOST:PORT; a demo prints its own.",
         ) from error
     except (HTTPException, ValueError) as error:
         raise _another_program(address) from error

@@ -40,8 +40,7 @@ the limit and leave psql open:
 
   dsqlproxy demo --session-limit 30s
 
-It needs the extra emulator: pip install 'dsqlproxy[emulator]', or in a checkout
-pip install '.[emulator]'.
+It needs the extra emulator: pip install '.[emulator]' in the checkout.
 """
 
 DEMO_LISTEN = "127.0.0.1:5432"

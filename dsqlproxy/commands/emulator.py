@@ -50,9 +50,8 @@ The PostgreSQL behind it
 
   Without --backend it starts a PostgreSQL 16 of its own, which lives in a
   temporary directory and ends with it: the one of the extra emulator
-  (pip install 'dsqlproxy[emulator]', or '.[emulator]' in a checkout), or one
-  installed on this system, or the one in the directory that DSQLPROXY_PG_BIN
-  names.
+  (pip install '.[emulator]' in the checkout), or one installed on this
+  system, or the one in the directory that DSQLPROXY_PG_BIN names.
 
   --backend postgresql://[user[:password]@]host[:port][/database], or
   postgresql:///database?host=/directory for a unix socket, uses a server that
@@ -233,8 +232,7 @@ def packages_missing(error: ImportError) -> DsqlProxyError:
     """Say what to install; the demonstration needs the same."""
     return DsqlProxyError(
         f"the emulator's packages are not installed ({error.name})",
-        hint="Run: pip install 'dsqlproxy[emulator]', or in a checkout:"
-        " pip install '.[emulator]'",
+        hint="Run in the checkout: pip install '.[emulator]'",
     )
 
 

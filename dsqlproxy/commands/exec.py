@@ -26,7 +26,7 @@ HELP = """\
 Run a command with a proxy of its own, and end both together.
 
     dsqlproxy exec --config proxy.yaml -- psql -c 'select now()'
-    dsqlproxy exec --cluster ENDPOINT --role admin -- pg_dump -f dump.sql
+    dsqlproxy exec --cluster ENDPOINT --role admin -- psql -f schema.sql
 
 The proxy listens on a free port of 127.0.0.1, and the command finds it by
 PGHOST, PGPORT, PGUSER and PGDATABASE, as psql and every driver on libpq do.

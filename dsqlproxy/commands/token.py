@@ -22,6 +22,9 @@ program that connects without the proxy, or to see if credentials are found.
         "host=<26 characters>.dsql.us-east-1.on.aws user=admin dbname=postgres \\
          sslmode=verify-full sslrootcert=system"
 
+(An older psql than 16 wants a file there: Debian's is
+/etc/ssl/certs/ca-certificates.crt.)
+
 Signing happens on this machine. It succeeds with credentials that AWS no
 longer accepts; the cluster then refuses the login.
 

@@ -149,6 +149,8 @@ def _tcp_complaint(text: str) -> str:
         return "has an IPv6 address without brackets"
     if "://" in text:
         return "is a URL"
+    if text.isdecimal():
+        return f"has no host (127.0.0.1:{text} is meant?)"
     if ":" not in text:
         return "has no port"
     return "is not an address"

@@ -47,5 +47,5 @@ def check_self_signing() -> None:
         raise ValueError(
             "auto needs the package cryptography, which is not installed; accepted: "
             "off, a mapping of cert_file and key_file, or auto after "
-            'pip install "dsqlproxy[tls]"'
+            "pip install '.[tls]' in the checkout"
         )

@@ -26,6 +26,7 @@ from dsqlproxy.config.refusal import refused
 from dsqlproxy.config.section import Section
 from dsqlproxy.config.values import (
     AdminListenAddress,
+    Burst,
     Count,
     DialAddress,
     Duration,
@@ -191,10 +192,10 @@ class ListenerConfig(Section):
     max_sessions: Count = _key(1000, "Most sessions at a time on this listener.")
     max_connect_rate: Rate = _key(
         100.0,
-        "Most logins per second, 1 to 100000, after a burst; listeners of one cluster "
-        "share it.",
+        "Most logins per second, 0.01 to 100000, after a burst; listeners of one "
+        "cluster share it.",
     )
-    max_connect_burst: Rate = _key(
+    max_connect_burst: Burst = _key(
         1000.0, "Most logins at once, before max_connect_rate counts."
     )
     client_tls: ClientTls = _key(

@@ -104,7 +104,7 @@ def apply_overrides(
         elif isinstance(section, int):
             problems.append(
                 f"{override.origin}: sets a key of the only listener, but the file "
-                f"has {section}; accepted: the key in the file"
+                f"has {section}; accepted: the key in the file, and this unset"
             )
     return origins, problems
 

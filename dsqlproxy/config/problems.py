@@ -119,6 +119,8 @@ def _message(details: ErrorDetails, path: Path, origins: Mapping[Path, str]) -> 
             return f"is missing; accepted: {_in_sentence(field.description or '')}"
         case "extra_forbidden" | "invalid_key":
             keys = list(_section(path[:-1]).model_fields)
+            if len(path) == 1 and path[0] in ListenerConfig.model_fields:
+                return "unknown key here; it is one of a listener, below listeners:"
             near = did_you_mean(path[-1], keys)
             return f"unknown key{near or '; accepted: ' + ', '.join(keys)}"
         case "model_type":

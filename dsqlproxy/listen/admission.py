@@ -64,6 +64,13 @@ async def admit(
                 case Ready(startup, negotiation):
                     channel.unread(handshake.take_rest())
                     return Admitted(startup, negotiation)
+    return _departed(handshake)
+
+
+def _departed(handshake: ClientHandshake) -> Departed:
+    """Say why a client has left, as far as can be known."""
+    if handshake.declined_tls:
+        return Departed(*situations.tls_wanted())
     if handshake.has_begun:
         return Departed("the client left before its startup packet")
     return Departed("probe")

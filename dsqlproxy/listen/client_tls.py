@@ -43,7 +43,7 @@ def self_signed_context(*, now: datetime) -> ssl.SSLContext:
     except ImportError:
         problem = (
             "client_tls: auto needs the package cryptography;"
-            " install dsqlproxy[tls], or name cert_file and key_file"
+            " pip install '.[tls]' in the checkout, or name cert_file and key_file"
         )
         raise ConfigError([problem]) from None
     # ssl loads keys from files only; this one exists for the length of the call.

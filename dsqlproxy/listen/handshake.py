@@ -92,6 +92,12 @@ class ClientHandshake:
         """Whether the client has said anything at all."""
         return self._reader.first_byte is not None or self._ssl_asked or self._gss_asked
 
+    @property
+    def declined_tls(self) -> bool:
+        """Whether the client asked for TLS in vain, and has said nothing since."""
+        has_gone_on = self._reader.first_byte is not None
+        return self._ssl_asked and not self._offers_tls and not has_gone_on
+
     def receive(self, data: bytes) -> list[Step]:
         """Take the client's next bytes."""
         return self._receive(data)

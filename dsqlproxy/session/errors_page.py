@@ -54,6 +54,11 @@ to do. Names, numbers and addresses are examples; what a cluster says itself com
 the emulator here: as AWS documents it, as users have seen it, or, of keys and clusters
 that are not known, as other AWS services say it.
 
+**An ERROR about a statement** (`unsupported statement`, OC000, OC001, `setting
+configuration parameter … not supported`) is not here: it is the cluster's own, passes
+unchanged, and AWS's documentation of unsupported features explains it. OC000 and OC001
+ask to repeat the transaction.
+
 **In the log** the same error has a line with the same code, message, DETAIL and HINT,
 and with `session=`, by which the other lines of that client are found. Each entry names
 the event to look for:

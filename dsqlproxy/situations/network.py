@@ -24,7 +24,7 @@ class Phase(StrEnum):
 
 _LET_TCP_OUT: Final = (
     "Check that the network, a firewall or a security group lets TCP connections to "
-    "this port out; behind a tunnel, set `connect_address`."
+    "this port out; with `connect_address`, that what it leads to (a tunnel) is up."
 )
 _IS_IT_A_CLUSTER: Final = (
     "Is this the address of an Aurora DSQL cluster? Check `cluster`, "

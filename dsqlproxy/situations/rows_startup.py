@@ -26,7 +26,7 @@ def _bad_cluster(cluster: str, region: str | None, suffix: str = "") -> ConfigEr
 START: Final = Section(
     "The proxy does not start",
     "Each problem of the configuration has a line of its own, all are told at once, "
-    "and the exit code is 2.",
+    "and the exit code is 2. Two examples:",
     (
         Situation(
             key="not-an-endpoint",
@@ -112,7 +112,7 @@ FIRST_BYTES: Final = Section(
             title="The client wants TLS, which the listener does not offer",
             psql="server does not support SSL, but SSL was required",
             mends="`sslmode=disable` or `prefer` in the client (the connection does "
-            "not leave the machine), or `client_tls: auto` on the listener.",
+            f"not leave the machine), or `client_tls: auto` on the listener. {_SILENT}",
             moment=Moment.SILENCE,
             log_event=LogEvent.LEFT,
         ),

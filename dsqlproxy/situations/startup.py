@@ -4,7 +4,7 @@
 `Departure` where it would not understand an answer and gets none.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dsqlproxy.errors import ProtocolError
 from dsqlproxy.situations.holding import Remark
@@ -51,12 +51,19 @@ class Departure(NamedTuple):
     hint: str = ""
 
 
+_OFFER_TLS: Final = "Set client_tls: auto, or connect with sslmode=disable or prefer."
+
+
 def tls_not_offered() -> Departure:
     """Say that a client began TLS where there is none."""
-    return Departure(
-        "the client began TLS, which this listener does not offer",
-        "Set client_tls: auto, or connect with sslmode=disable or prefer.",
-    )
+    reason = "the client began TLS, which this listener does not offer"
+    return Departure(reason, _OFFER_TLS)
+
+
+def tls_wanted() -> Departure:
+    """Say that a client asked for TLS, and left when there was none."""
+    reason = "the client wants TLS, which this listener does not offer"
+    return Departure(reason, _OFFER_TLS)
 
 
 def speaks_http() -> Departure:

@@ -23,7 +23,9 @@ class Redaction:
         secrets = _secrets_of(token)
         # The longest first: the whole token rather than a part of it.
         longest_first = sorted(secrets, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        # Who quotes anew may write %2f for %2F.
+        pattern = "|".join(map(re.escape, longest_first))
+        self._pattern = re.compile(pattern, re.IGNORECASE)
         self._is_empty = not secrets
 
     def of_rejection(self, error: UpstreamRejected) -> UpstreamRejected:
@@ -36,12 +38,16 @@ class Redaction:
         )
 
     def of_logged_in(self, logged_in: LoggedIn) -> LoggedIn:
-        """Give the same greeting without the token in its notices."""
+        """Give the same greeting without the token in its notices and settings."""
         notices = tuple(
             NoticeResponse(self._of_fields(notice.fields))
             for notice in logged_in.notices
         )
-        return replace(logged_in, notices=notices)
+        parameters = tuple(
+            replace(each, value=self._of_text(each.value))
+            for each in logged_in.parameters
+        )
+        return replace(logged_in, notices=notices, parameters=parameters)
 
     def _of_fields(
         self, fields: tuple[tuple[str, str], ...]

@@ -13,6 +13,7 @@ from tests.aws.conftest import Enter
 from tests.aws.sources import program
 from tests.aws.stage import (
     SECRET,
+    TROUBLE,
     Stage,
     kept,
     key_of,
@@ -61,6 +62,23 @@ async def test_who_waits_for_a_source_that_hangs_is_told_so(stage: Stage) -> Non
             await find()
         assert "AWS profile 'dev'" in caught.value.detail
     assert stage.calls == 1
+
+
+# A client that had been told to run `aws configure` got, at the end of its wait, a hint
+# about the network instead, since another fetch was under way.
+async def test_who_cannot_wait_any_longer_is_told_what_the_last_fetch_found(
+    stage: Stage,
+) -> None:
+    stage.outcome = TROUBLE
+    source = stage.source()
+    with pytest.raises(TokenError, match="AWS could not be reached"):
+        await source.ready_for(CLUSTER, within=8)
+    stage.is_open.clear()
+    stage.clocks.pass_time(2)
+    for within in (0.01, 0.0, -1.0):
+        with pytest.raises(TokenError, match="AWS could not be reached") as caught:
+            await source.ready_for(CLUSTER, within=within)
+        assert caught.value.hint == "Do y."
 
 
 async def test_signing_that_hangs_is_told_as_well(

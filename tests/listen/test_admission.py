@@ -133,13 +133,35 @@ async def test_a_bare_connection_that_is_reset_is_a_probe() -> None:
         assert await admit(channel, tls=None) == Departed("probe")
 
 
-@pytest.mark.parametrize("sent", [SSL, GSS, STARTUP.encode()[:-1], b"\0"])
+@pytest.mark.parametrize("sent", [GSS, STARTUP.encode()[:-1], b"\0"])
 async def test_a_client_that_leaves_before_its_startup_packet(sent: bytes) -> None:
     async with channel_and_peer() as (channel, peer):
         await peer.send(sent)
         peer.end_writing()
         departed = await admit(channel, tls=None)
     assert departed == Departed("the client left before its startup packet")
+
+
+# psql with sslmode=require leaves without a word, and the log said nothing either.
+async def test_a_client_that_leaves_for_want_of_tls_gets_a_hint_in_the_log() -> None:
+    async with channel_and_peer() as (channel, peer), asyncio.TaskGroup() as group:
+        admitting = group.create_task(admit(channel, tls=None))
+        await asked(peer, SSL, b"N")
+        peer.end_writing()
+        departed = await admitting
+    assert isinstance(departed, Departed)
+    assert "wants TLS" in departed.reason
+    assert "client_tls: auto" in departed.hint
+
+
+async def test_a_client_that_went_on_without_tls_did_not_leave_for_it() -> None:
+    async with channel_and_peer() as (channel, peer), asyncio.TaskGroup() as group:
+        admitting = group.create_task(admit(channel, tls=None))
+        await asked(peer, SSL, b"N")
+        await peer.send(STARTUP.encode()[:-1])
+        peer.end_writing()
+        expected = Departed("the client left before its startup packet")
+        assert await admitting == expected
 
 
 async def test_a_web_browser_is_told_nothing() -> None:

@@ -132,5 +132,5 @@ def test_without_the_package_the_extra_is_named(
     for name in [name for name in sys.modules if name.startswith("cryptography")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without_cryptography)
-    with pytest.raises(ConfigError, match=r"install dsqlproxy\[tls\]"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[tls\]'"):
         self_signed_context(now=NOW)

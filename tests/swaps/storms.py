@@ -156,6 +156,8 @@ class Twins:
 
     async def _play_moved(self, program: Program, weather: Weather) -> Transcript:
         proxy = self.proxy
+        # What was said to the last session's next upstream may pass late.
+        await proxy.tamper.until(lambda: not proxy.tamper.open_numbers)
         proxy.tamper.seen.clear()
         proxy.events.all.clear()
         proxy.window = STORM if weather is Weather.ALWAYS else CALM

@@ -44,6 +44,8 @@ from tests.upstream.wire import (
     CLEARTEXT,
     CLUSTER,
     GREETING,
+    OK,
+    READY,
     REGION,
     Authority,
     authentication,
@@ -252,6 +254,7 @@ REPEATED = [
     pytest.param(f"got {SIGNATURE}!", "got <token>!", id="signature"),
     pytest.param("FwoG%2Fses%2Bsion%3D", "<token>", id="session token"),
     pytest.param("FwoG/ses+sion=", "<token>", id="session token unquoted"),
+    pytest.param("FwoG%2fses%2bsion%3d", "<token>", id="session token quoted anew"),
 ]
 
 
@@ -293,6 +296,16 @@ async def test_token_in_a_notice_is_not_shown(
         upstream = await open_and_close(make(server, signer=Signer(token=SIGNED)))
     shown_fields = (("S", "NOTICE"), ("M", shown), ("D", shown))
     assert upstream.notices == (NoticeResponse(shown_fields),)
+
+
+@pytest.mark.parametrize(("said", "shown"), REPEATED)
+async def test_token_in_a_setting_is_not_shown(
+    make: Make, context: ssl.SSLContext, said: str, shown: str
+) -> None:
+    answer = OK + ParameterStatus("motd", said).encode() + READY
+    async with scripted_server(repeats(context, answer)) as server:
+        upstream = await open_and_close(make(server, signer=Signer(token=SIGNED)))
+    assert upstream.parameters[0] == ParameterStatus("motd", shown)
 
 
 async def test_token_error_ends_the_attempt(
