@@ -174,7 +174,7 @@ class TestLocate:
     ) -> None:
         with pytest.raises(PostgresUnavailable) as refused:
             locate({PG_BIN_VARIABLE: str(tmp_path)})
-        assert "dsqlproxy[emulator]" in refused.value.hint
+        assert "pip install '.[emulator]'" in refused.value.hint
 
     def test_the_wheel_is_found_without_being_imported(self) -> None:
         assert locate({}) == wheel_bin_dir()

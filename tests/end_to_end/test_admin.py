@@ -90,18 +90,34 @@ async def test_readiness_dials_nobody_and_ends_with_the_drain(
         assert emulator.counts.connections == before
 
 
-async def test_a_refusal_by_the_cluster_is_shown_but_takes_nothing_out_of_service(
-    watched: RunningProxy, emulator: Emulator
+@pytest.mark.parametrize(
+    ("fault", "sqlstate", "expected"),
+    [
+        pytest.param("fatal:57P01", "57P01", 200, id="the cluster has trouble"),
+        pytest.param("access-denied", "08006", 503, id="the identity has no rights"),
+    ],
+)
+async def test_a_login_that_fails_is_shown_and_only_a_refusal_makes_unready(
+    watched: RunningProxy,
+    emulator: Emulator,
+    fault: str,
+    sqlstate: str,
+    expected: int,
 ) -> None:
-    # 28000 is ours for a role that is not served; the cluster's own codes for access
-    # denied are of class 08, which says nothing of credentials.
-    emulator.add_fault("access-denied")
+    emulator.add_fault(fault)
     async with RawClient.connect(watched) as client:
         await client.send(startup())
         await client.receive_fatal()
     code, body = await fetch(watched, "/readiness")
     login = json.loads(body)["listeners"]["main"]
-    assert (code, login["last_login"], login["sqlstate"]) == (200, "failed", "08006")
+    assert (code, login["last_login"], login["sqlstate"]) == (
+        expected,
+        "failed",
+        sqlstate,
+    )
+    emulator.clear_faults()
+    async with RawClient.session(watched):
+        assert (await fetch(watched, "/readiness"))[0] == 200
 
 
 async def test_sessions_are_shown_with_what_they_do(
