@@ -15,6 +15,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
 LISTEN ?= 127.0.0.1:5432
+# Processes that share the files of the tests: most tests wait more than they work
+WORKERS ?= 2
 
 .PHONY: demo test docs bench soak clean
 
@@ -29,7 +31,7 @@ test: $(VENV)/.for-test
 	$(BIN)/codespell
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -38,11 +38,13 @@ statement that was cancelled."""
 _TOLD_BEFORE = (
     *("connection is closed", "the connection is lost", "consuming input failed"),
     *("exit pipeline mode while busy", "another operation (2) is in progress"),
+    "release() called on a free connection holder",
 )
 """What psycopg and asyncpg say, without an SQLSTATE, of a connection whose FATAL they
 have had: at the next statement; in a pipeline or a COPY, where psycopg finds the closed
-socket first; and asyncpg between the FATAL and the end. (In the middle of a row no
-FATAL can be sent at all.) Programs and bare sockets have no such excuse."""
+socket first; asyncpg between the FATAL and the end; and its pool, which takes such a
+connection back when it closes and is then given it once more. (In the middle of a row
+no FATAL can be sent at all.) Programs and bare sockets have no such excuse."""
 
 _PAUSE_SECONDS = (0.3, 1.5)
 

@@ -244,7 +244,7 @@ def test_a_region_is_looked_at() -> None:
 
 
 def test_a_long_value_is_cut_where_it_is_shown() -> None:
-    assert shown("x" * 1000) == '"' + "x" * 80 + '…"'
+    assert shown("x" * 1000) == '"' + "x" * 255 + '…"'
 
 
 @pytest.mark.parametrize(

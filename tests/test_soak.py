@@ -103,6 +103,15 @@ WINDOW = Window(CUT, began_at=100.0, ended_at=103.0)
             id="a driver that was told before",
         ),
         pytest.param(
+            Incident(
+                *(101, "asyncpg, pool", ""),
+                "InternalClientError: PoolConnectionHolder.release() called on a free"
+                " connection holder",
+            ),
+            True,
+            id="a pool whose connection was told before",
+        ),
+        pytest.param(
             Incident(101, "psql", "", "server closed the connection unexpectedly"),
             False,
             id="a program that was not told",

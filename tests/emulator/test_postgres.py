@@ -107,6 +107,17 @@ class TestStart:
         shutil.rmtree(bin_dir)
         assert left_behind(own_temporary_directory) == []
 
+    async def test_a_name_too_long_for_a_socket_is_told_from_the_start(
+        self, own_temporary_directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deep = own_temporary_directory / ("x" * 90)
+        deep.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(deep))
+        with pytest.raises(PostgresUnavailable, match="would be too long") as failed:
+            await EmbeddedPostgres.start().__aenter__()
+        assert "TMPDIR" in failed.value.hint
+        assert left_behind(deep) == []
+
     async def test_a_cancelled_start_ends_initdb(
         self, own_temporary_directory: Path
     ) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import os
 import re
-from pathlib import Path
+import tempfile
 
 import pytest
 
@@ -52,13 +52,16 @@ async def test_leaving_the_emulator_ends_every_session_and_leaves_no_files(
 
 
 async def test_an_address_in_use_is_an_error_and_leaves_no_files(
-    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    async with started(postgres) as emulator:
-        with pytest.raises(OSError, match="in use"):
-            await started(postgres, port=emulator.port).__aenter__()
-        assert len(os.listdir(tmp_path)) == 1
+    # Not tmp_path: a unix socket, for control, has a short name only.
+    with tempfile.TemporaryDirectory() as directory:
+        monkeypatch.setattr("tempfile.tempdir", directory)
+        async with started(postgres) as emulator:
+            with pytest.raises(OSError, match="in use"):
+                await started(postgres, port=emulator.port).__aenter__()
+            assert len(os.listdir(directory)) == 1
+        monkeypatch.undo()
 
 
 async def test_each_start_has_credentials_and_a_cluster_of_its_own(
