@@ -6,7 +6,7 @@ the token in one would put an administrator's password there.
 
 import re
 from dataclasses import replace
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from dsqlproxy.errors import UpstreamRejected
 from dsqlproxy.pgproto.messages import NoticeResponse
@@ -59,10 +59,15 @@ class Redaction:
 
 
 def _secrets_of(token: str) -> set[str]:
-    """Find what must not be repeated: as it is in the URL, and unquoted."""
+    """Find what must not be repeated: as it is in the URL, unquoted, quoted again."""
     quoted = {token}
     for parameter in token.partition("?")[2].split("&"):
         name, _, value = parameter.partition("=")
         if name.lower() in _SECRET_PARAMETERS:
             quoted.add(value)
-    return {secret for text in quoted for secret in (text, unquote(text)) if secret}
+    spellings = {
+        spelling
+        for text in quoted
+        for spelling in (text, unquote(text), quote(text, safe=""))
+    }
+    return spellings - {""}

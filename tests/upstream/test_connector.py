@@ -255,6 +255,7 @@ REPEATED = [
     pytest.param("FwoG%2Fses%2Bsion%3D", "<token>", id="session token"),
     pytest.param("FwoG/ses+sion=", "<token>", id="session token unquoted"),
     pytest.param("FwoG%2fses%2bsion%3d", "<token>", id="session token quoted anew"),
+    pytest.param("FwoG%252Fses%252Bsion%253D", "<token>", id="session token in a URL"),
 ]
 
 
