@@ -35,8 +35,9 @@ CHANGED = "INFO credentials changed"
 FAILED = "WARNING credentials failed"
 
 FAST = 20.0
-LIFETIME = 40.0
-"""Seconds that go by twenty times as fast: two of ours. Renewal is due after 30."""
+LIFETIME = 120.0
+"""Seconds that go by twenty times as fast: six of ours. Renewal is due after 90, so
+that a busy machine has a second and a half for it."""
 
 LOOK = 0.05
 """Our seconds between two looks of the proxy at clocks and files: one of the fast."""
@@ -134,7 +135,7 @@ async def test_nobody_waits_for_credentials_that_are_renewed_in_time(
         ) as proxy,
         trickle(proxy) as served,
     ):
-        await until(lambda: len(in_a_hurry.given_to(ROLE)) == 5)
+        await until(lambda: len(in_a_hurry.given_to(ROLE)) == 3)
         assert served[0] > 50
     made = [each.expires_at for each in in_a_hurry.given_to(ROLE)]
     for earlier, later in pairwise(made):
@@ -145,6 +146,8 @@ async def test_nobody_waits_for_credentials_that_are_renewed_in_time(
 
 
 async def test_what_is_held_signs_on_while_a_renewal_hangs(machine: Machine) -> None:
+    # However long the logins below take, the one call lasts until they are through.
+    machine.monkeypatch.setattr("dsqlproxy.aws.chain.AWS_CALL_SECONDS", 60.0)
     assume_role(machine)
     operation = machine.aws.sts.assume_role
     async with (
