@@ -5,10 +5,13 @@ import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from dsqlproxy.app import Proxy, Started
-from dsqlproxy.aws.credentials import StaticCredentials
+from dsqlproxy.aws.credentials import Credentials, StaticCredentials
+from dsqlproxy.aws.secret import Secret
+from dsqlproxy.aws.signer import Signer
 from dsqlproxy.aws.tokens import TokenSource
 from dsqlproxy.clocks import Clocks
 from dsqlproxy.commands.clocks import system_clocks
@@ -137,6 +140,16 @@ async def running_proxy(
         yield running
 
 
+@cache
+def _sign_once() -> None:
+    """Have the first token of this process behind us.
+
+    What it imports and reads takes longer than some tests hold their clients.
+    """
+    signer = Signer(Credentials("AKIAIOSFODNN7EXAMPLE", Secret("none")), "us-east-1")
+    signer.sign(host="none.example", role="admin", lifetime_seconds=60)
+
+
 @asynccontextmanager
 async def serving(
     config: Config,
@@ -151,6 +164,7 @@ async def serving(
     Without ``credentials`` it finds them in this process's environment, by sources
     that ``prepare`` may change before they are used.
     """
+    _sign_once()
     stream = io.StringIO()
     with configure_logging(level="debug", log_format="text", stream=stream) as log:
         proxy = Proxy(
