@@ -264,7 +264,8 @@ class _Run:
 
     def _held(self) -> int:
         """How many were told to wait, since the start."""
-        events = map(json.loads, self._log_file.read_text().splitlines())
+        whole_lines, _, _ = self._log_file.read_text().rpartition("\n")
+        events = map(json.loads, whole_lines.splitlines())
         held = {each["session"] for each in events if each["event"] == "session held"}
         return len(held)
 
