@@ -40,6 +40,7 @@ from dsqlproxy.session.statements import Budget
 from dsqlproxy.session.watch import Watch
 from dsqlproxy.upstream.connector import Connector, Target
 from dsqlproxy.upstream.limiter import LoginLimiter
+from dsqlproxy.upstream.pace import LOGINS_A_SECOND, Pace
 
 MAX_WAITING = 2000
 """Connections that have no session (yet, or no more), on all listeners together.
@@ -178,9 +179,11 @@ class Proxy:
             sharing = [
                 each for each in self._config.listeners if each.endpoint.host == host
             ]
+            rate = min(each.max_connect_rate for each in sharing)
             self._limiters[host] = LoginLimiter(
-                min(each.max_connect_rate for each in sharing),
+                rate,
                 min(each.max_connect_burst for each in sharing),
+                pace=Pace(max(rate, LOGINS_A_SECOND)),
             )
         return self._limiters[host]
 

@@ -31,13 +31,14 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from dsqlproxy.errors import TokenError, UpstreamRejected
 from dsqlproxy.situations.cluster import Cause, cause_of
 from dsqlproxy.situations.waiting import no_turn_in_time, too_many_waiting
 from dsqlproxy.upstream.bucket import Bucket
 from dsqlproxy.upstream.crowding import Attempt, Crowding
+from dsqlproxy.upstream.pace import Loop, Pace, Timer
 
 DEFAULT_BURST: Final = 1000.0
 SWAPS_AT_ONCE: Final = 8
@@ -55,23 +56,6 @@ OnWait = Callable[[Cause | None], None]
 
 It neither raises nor comes back to the limiter.
 """
-
-
-class Timer(Protocol):
-    """A call that was scheduled."""
-
-    def cancel(self) -> None:
-        """Call it off."""
-
-
-class Loop(Protocol):
-    """What is asked of an event loop, the clock included."""
-
-    def time(self) -> float:
-        """Give the loop's time in seconds."""
-
-    def call_at(self, when: float, callback: Callable[[], None], /) -> Timer:
-        """Call back at a time of the loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +88,8 @@ class LoginLimiter:
     """One cluster's budget of logins, shared by whoever opens connections to it.
 
     A login that fails has cost its token all the same: the cluster counts attempts.
+    Clients' logins that may begin keep to the ``pace``, if there is one; 8 swaps do not
+    need it.
     ``running_loop`` is asked for each time, so that it can be made before the loop.
     """
 
@@ -113,10 +99,12 @@ class LoginLimiter:
         burst: float = DEFAULT_BURST,
         *,
         crowding: Crowding | None = None,
+        pace: Pace | None = None,
         running_loop: Callable[[], Loop] = asyncio.get_running_loop,
     ) -> None:
         self._running_loop = running_loop
         self._crowding = crowding or Crowding(random=random.random)
+        self._pace = pace
         self._tokens = Bucket(rate, burst)
         self._swap_tokens = Bucket(rate * SWAP_SHARE, max(1.0, burst * SWAP_SHARE))
         self._swaps = 0
@@ -131,8 +119,9 @@ class LoginLimiter:
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn, in all lanes."""
-        return sum(len(lane.queue) for lane in self._lanes)
+        """How many wait for their turn in all lanes, or at the pace."""
+        at_the_pace = self._pace.waiting if self._pace else 0
+        return at_the_pace + sum(len(lane.queue) for lane in self._lanes)
 
     @property
     def paused_for(self) -> float:
@@ -162,6 +151,9 @@ class LoginLimiter:
         """
         attempt = await self._pass(self._logins, within=within, on_wait=on_wait)
         with self._noting(attempt):
+            # A scout is alone: nobody else is begun until it is back.
+            if self._pace is not None and not self._crowding.is_scout(attempt):
+                await self._pace.wait()
             yield
 
     @asynccontextmanager

@@ -12,7 +12,8 @@ import pytest
 from dsqlproxy.emulator.postgres import EmbeddedPostgres
 from dsqlproxy.emulator.server import Emulator
 from dsqlproxy.pgproto.messages import NoticeResponse
-from tests.end_to_end.wire import RawClient, all_ended, logged, startup
+from tests.end_to_end.crowds import by_hand, crowd
+from tests.end_to_end.wire import RawClient, all_ended, logged, startup, until
 from tests.kit.stack import RunningProxy, running_emulator, running_proxy
 
 WAKING = "dsqlproxy waits for the cluster to wake up"
@@ -105,6 +106,20 @@ async def test_those_that_come_later_wait_for_the_scout(
             group.create_task(serve())
     assert emulator.counts.logins_refused.total() <= 5
     assert emulator.counts.logins_accepted == 51
+
+
+async def test_clients_that_come_together_begin_one_after_another(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsqlproxy.app.LOGINS_A_SECOND", 2.0)
+    async with (
+        running_proxy(emulator, max_connect_rate=1, hold_timeout=0) as proxy,
+        crowd(proxy, 7, kinds=(by_hand,)) as clients,
+    ):
+        await until(lambda: len(clients.served) == 5)
+        assert dict(proxy.proxy._connect_queues()) == {"main": 2}
+        await clients.all_served()
+        assert dict(proxy.proxy._connect_queues()) == {"main": 0}
 
 
 async def test_a_client_that_leaves_while_it_is_held_leaves_nothing(

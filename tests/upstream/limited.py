@@ -19,6 +19,7 @@ from dsqlproxy.errors import DsqlProxyError, UpstreamRejected
 from dsqlproxy.situations.cluster import Cause, cause_of
 from dsqlproxy.upstream.crowding import Crowding
 from dsqlproxy.upstream.limiter import LoginLimiter
+from dsqlproxy.upstream.pace import Pace
 
 TURNS = 8
 """Turns of the loop in which everybody who was told has gone."""
@@ -200,15 +201,24 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    rate: float, burst: float, *, random: Callable[[], float] = lambda: 0.0
+    rate: float,
+    burst: float,
+    *,
+    pace: tuple[float, float] | None = None,
+    random: Callable[[], float] = lambda: 0.0,
 ) -> AsyncIterator[Stage]:
     """Give a stage; in the end everybody is sent home and nothing may be left.
 
-    Without another ``random`` pauses are as long as they can be.
+    ``pace``: so many a second, so many at once. Without another ``random`` pauses are
+    as long as they can be.
     """
     loop = FakeLoop()
     limiter = LoginLimiter(
-        rate, burst, crowding=Crowding(random=random), running_loop=lambda: loop
+        rate,
+        burst,
+        crowding=Crowding(random=random),
+        pace=Pace(*pace, running_loop=lambda: loop) if pace else None,
+        running_loop=lambda: loop,
     )
     async with asyncio.TaskGroup() as group:
         on = Stage(limiter, loop, group)
