@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.kit.clients import (
     Served,
 )
 from tests.kit.processes import NO_CREDENTIALS
+
+_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +103,22 @@ def listener_of(served: Served, **settings: object) -> dict[str, object]:
 
 def program_of(served: Served, **environ: str) -> Program:
     return Program.at(Path(sys.executable), {**environ_of(served), **environ})
+
+
+def wait_until_stopped(shell: int) -> None:
+    """Wait until whatever a shell has started on its terminal is stopped."""
+    deadline = time.monotonic() + _SECONDS
+    while set(_states_of_jobs(shell)) != {"T"}:
+        assert time.monotonic() < deadline, "something goes on"
+        time.sleep(0.01)
+
+
+def _states_of_jobs(shell: int) -> Iterator[str]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:  # it has ended
+            continue
+        state, _, _, session, *_ = text.rpartition(")")[2].split()
+        if session == str(shell) and stat.parent.name != str(shell):
+            yield state

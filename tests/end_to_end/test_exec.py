@@ -17,6 +17,7 @@ from tests.end_to_end.executing import (
     Exec,
     listener_of,
     program_of,
+    wait_until_stopped,
 )
 from tests.end_to_end.test_psql import CANCELED
 from tests.kit.clients import (
@@ -260,6 +261,8 @@ def test_a_job_is_stopped_and_continued_as_one(dsqlproxy: Exec) -> None:
         terminal.type("\x1a")
         terminal.wait_for("Stopped")
         terminal.wait_for("ready$ ")
+        # The shell sees the proxy only; psql tidies its terminal up before it stops.
+        wait_until_stopped(terminal.process.pid)
         terminal.type("fg\n")
         terminal.wait_for("psql -X")
         terminal.type("\nselect 6 * 7;\n")
