@@ -38,9 +38,9 @@ from dsqlproxy.session.services import Services
 from dsqlproxy.session.session import Session
 from dsqlproxy.session.statements import Budget
 from dsqlproxy.session.watch import Watch
+from dsqlproxy.upstream.bucket import Bucket
 from dsqlproxy.upstream.connector import Connector, Target
-from dsqlproxy.upstream.limiter import LoginLimiter
-from dsqlproxy.upstream.pace import LOGINS_A_SECOND, Pace
+from dsqlproxy.upstream.limiter import PACE, PACE_BURST, LoginLimiter
 
 MAX_WAITING = 2000
 """Connections that have no session (yet, or no more), on all listeners together.
@@ -108,6 +108,8 @@ class Proxy:
         )
         self._watch = Watch(clocks)
         self._budget = Budget(STATEMENT_BYTES)
+        rates = [listener.max_connect_rate for listener in config.listeners]
+        self._pace = Bucket(max(PACE, *rates), PACE_BURST)
         self._limiters: dict[str, LoginLimiter] = {}
         self._group: asyncio.TaskGroup | None = None
         self._open_sessions = OpenSessions()
@@ -179,11 +181,10 @@ class Proxy:
             sharing = [
                 each for each in self._config.listeners if each.endpoint.host == host
             ]
-            rate = min(each.max_connect_rate for each in sharing)
             self._limiters[host] = LoginLimiter(
-                rate,
+                min(each.max_connect_rate for each in sharing),
                 min(each.max_connect_burst for each in sharing),
-                pace=Pace(max(rate, LOGINS_A_SECOND)),
+                pace=self._pace,
             )
         return self._limiters[host]
 

@@ -83,10 +83,6 @@ class Crowding:
         """Say when the next login may begin; None: when the scout is back."""
         return None if self._scout is not None else self.seconds_left(now)
 
-    def is_scout(self, attempt: Attempt) -> bool:
-        """Say if this is the one that goes ahead of the others."""
-        return attempt is self._scout
-
     def begin(self, now: float) -> Attempt:
         """Note that a login begins; its end has to be told, by one of the next three.
 
@@ -103,7 +99,7 @@ class Crowding:
 
     def taken(self, attempt: Attempt) -> bool:
         """Note that the cluster took it, or that something else was wrong with it."""
-        if not self.is_scout(attempt):
+        if attempt is not self._scout:
             return False
         self._open()
         return True
@@ -123,7 +119,7 @@ class Crowding:
 
     def gone(self, attempt: Attempt) -> bool:
         """Note that it was given up, before the cluster had said anything."""
-        if not self.is_scout(attempt):
+        if attempt is not self._scout:
             return False
         self._scout = None
         return True

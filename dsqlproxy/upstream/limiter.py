@@ -19,10 +19,16 @@ may go. Every lane draws on the same tokens.
 What leaves the block of a login tells whether the cluster took it. Where it was too
 busy, all lanes pause, and then one login goes ahead of the others (`Crowding`).
 
+Clients' logins also keep to a pace, which is the event loop's and not the cluster's: a
+login takes some milliseconds of it, most of them for TLS, in which no byte of another
+session moves. The cluster takes a thousand at once, and two hundred held clients are
+let go together when credentials are back: all sessions would wait for two hundred
+handshakes (``docs/performance.md``, "A source of credentials that hangs").
+
 A client waits only as long as it may: if what is ahead of it in its lane takes longer
-at this rate, it is refused as it comes, else when its time is over. Nothing here
-waits by itself: whoever waits is woken by the end of a login, by its own limit, or by
-one timer for the next token or the end of a pause.
+at this rate, it is refused as it comes, else when its time is over; for the pace alone
+nobody is refused. Nothing here waits by itself: whoever waits is woken by the end of a
+login, by its own limit, or by one timer for the next token or the end of a pause.
 """
 
 import asyncio
@@ -31,16 +37,21 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from dsqlproxy.errors import TokenError, UpstreamRejected
 from dsqlproxy.situations.cluster import Cause, cause_of
 from dsqlproxy.situations.waiting import no_turn_in_time, too_many_waiting
 from dsqlproxy.upstream.bucket import Bucket
 from dsqlproxy.upstream.crowding import Attempt, Crowding
-from dsqlproxy.upstream.pace import Loop, Pace, Timer
 
 DEFAULT_BURST: Final = 1000.0
+PACE: Final = 125.0
+"""Logins a second that may begin: more than a cluster takes for long (100), and less
+than half of the loop's time."""
+
+PACE_BURST: Final = 5.0
+
 SWAPS_AT_ONCE: Final = 8
 SWAP_SHARE: Final = 0.1
 
@@ -51,11 +62,31 @@ documentation, quotas)."""
 INSTANT_SECONDS: Final = 0.1
 """Who waits no longer than this for a token need not be told."""
 
+MOMENT_SECONDS: Final = 1.0
+"""... and no longer than this for the pace alone."""
+
 OnWait = Callable[[Cause | None], None]
 """Told why a caller waits: what the cluster is too busy for, or None for the rate.
 
 It neither raises nor comes back to the limiter.
 """
+
+
+class Timer(Protocol):
+    """A call that was scheduled."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
+class Loop(Protocol):
+    """What is asked of an event loop, the clock included."""
+
+    def time(self) -> float:
+        """Give the loop's time in seconds."""
+
+    def call_at(self, when: float, callback: Callable[[], None], /) -> Timer:
+        """Call back at a time of the loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +98,8 @@ class _Waiter:
     on_wait: OnWait | None = None
     told: tuple[Cause | None, ...] = ()
     """The last reason that it was told."""
+    limit: Timer | None = None
+    """The end of its time."""
 
     def tell(self, cause: Cause | None) -> None:
         """Tell why it waits, unless it knows."""
@@ -88,8 +121,7 @@ class LoginLimiter:
     """One cluster's budget of logins, shared by whoever opens connections to it.
 
     A login that fails has cost its token all the same: the cluster counts attempts.
-    Clients' logins that may begin keep to the ``pace``, if there is one; 8 swaps do not
-    need it.
+    ``pace`` is what the loop takes: limiters of one loop share it; None: all there is.
     ``running_loop`` is asked for each time, so that it can be made before the loop.
     """
 
@@ -99,17 +131,17 @@ class LoginLimiter:
         burst: float = DEFAULT_BURST,
         *,
         crowding: Crowding | None = None,
-        pace: Pace | None = None,
+        pace: Bucket | None = None,
         running_loop: Callable[[], Loop] = asyncio.get_running_loop,
     ) -> None:
         self._running_loop = running_loop
         self._crowding = crowding or Crowding(random=random.random)
-        self._pace = pace
         self._tokens = Bucket(rate, burst)
+        self._pace = pace
         self._swap_tokens = Bucket(rate * SWAP_SHARE, max(1.0, burst * SWAP_SHARE))
         self._swaps = 0
         self._tickets = 0
-        self._logins = _Lane((self._tokens,))
+        self._logins = _Lane((self._tokens, pace) if pace else (self._tokens,))
         self._urgent = _Lane((self._tokens,), is_for_swaps=True)
         self._early = _Lane((self._tokens, self._swap_tokens), is_for_swaps=True)
         self._lanes = (self._logins, self._urgent, self._early)
@@ -119,9 +151,8 @@ class LoginLimiter:
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn in all lanes, or at the pace."""
-        at_the_pace = self._pace.waiting if self._pace else 0
-        return at_the_pace + sum(len(lane.queue) for lane in self._lanes)
+        """How many wait for their turn, in all lanes."""
+        return sum(len(lane.queue) for lane in self._lanes)
 
     @property
     def paused_for(self) -> float:
@@ -151,9 +182,6 @@ class LoginLimiter:
         """
         attempt = await self._pass(self._logins, within=within, on_wait=on_wait)
         with self._noting(attempt):
-            # A scout is alone: nobody else is begun until it is back.
-            if self._pace is not None and not self._crowding.is_scout(attempt):
-                await self._pace.wait()
             yield
 
     @asynccontextmanager
@@ -182,20 +210,21 @@ class LoginLimiter:
         waiter = _Waiter(asyncio.get_running_loop().create_future(), on_wait)
         lane.queue[ticket] = waiter
         self._serve()
-        limit: Timer | None = None
         try:
-            if not waiter.turn.done():
-                limit = self._limit(lane, ticket, within)
+            if not waiter.turn.done() and within is not None:
+                self._limit(lane, ticket, within)
             if not waiter.turn.done():
                 self._tell(waiter, seconds)
+                if self._seconds_at_pace(lane, ticket) > MOMENT_SECONDS:
+                    waiter.tell(None)
             attempt = await waiter.turn
         except BaseException:
             lane.queue.pop(ticket, None)
             self._give_back(lane, waiter)
             raise
         finally:
-            if limit is not None:
-                limit.cancel()
+            if waiter.limit is not None:
+                waiter.limit.cancel()
         if attempt is None:
             raise no_turn_in_time(rate=self._tokens.rate, cause=self.crowded_by)
         return attempt
@@ -219,21 +248,35 @@ class LoginLimiter:
         if lane is self._logins and waiting >= MOST_WAITING:
             raise too_many_waiting(waiting, rate=rate)
 
-    def _limit(self, lane: _Lane, ticket: int, within: float | None) -> Timer | None:
+    def _limit(self, lane: _Lane, ticket: int, seconds: float) -> None:
         """Have somebody who waits give up in time, which may be now."""
+        if seconds > 0.0:
+            lane.queue[ticket].limit = self._running_loop().call_at(
+                self._now + seconds, lambda: self._limit(lane, ticket, 0.0)
+            )
+            return
+        self._serve()
+        if (waiter := lane.queue.get(ticket)) is None:
+            return
+        if seconds := self._seconds_at_pace(lane, ticket):
+            self._limit(lane, ticket, seconds)
+            return
+        del lane.queue[ticket]
+        if not waiter.turn.done():
+            waiter.turn.set_result(None)
+        self._serve()
 
-        def give_up() -> None:
-            waiter = lane.queue.pop(ticket, None)
-            if waiter is not None and not waiter.turn.done():
-                waiter.turn.set_result(None)
-            self._serve()
-
-        if within is None:
-            return None
-        if within <= 0.0:
-            give_up()
-            return None
-        return self._running_loop().call_at(self._now + within, give_up)
+    def _seconds_at_pace(self, lane: _Lane, ticket: int) -> float:
+        """Say how long somebody waits, if it is for the pace alone; else 0."""
+        now, pace = self._now, self._pace
+        if pace is None or lane is not self._logins:
+            return 0.0
+        if self._crowding.seconds_until_next(now) != 0.0:
+            return 0.0
+        place = list(lane.queue).index(ticket) + 1
+        if self._tokens.seconds_until(place, now):
+            return 0.0
+        return pace.seconds_until(place, now)
 
     def _tell(self, waiter: _Waiter, seconds: float) -> None:
         """Tell somebody why it waits, if it is for long; ``seconds``: by the rate."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 from dsqlproxy.errors import DsqlProxyError, UpstreamRejected
 from dsqlproxy.situations.cluster import Cause, cause_of
+from dsqlproxy.upstream.bucket import Bucket
 from dsqlproxy.upstream.crowding import Crowding
 from dsqlproxy.upstream.limiter import LoginLimiter
-from dsqlproxy.upstream.pace import Pace
 
 TURNS = 8
 """Turns of the loop in which everybody who was told has gone."""
@@ -217,7 +217,7 @@ async def stage(
         rate,
         burst,
         crowding=Crowding(random=random),
-        pace=Pace(*pace, running_loop=lambda: loop) if pace else None,
+        pace=Bucket(*pace) if pace else None,
         running_loop=lambda: loop,
     )
     async with asyncio.TaskGroup() as group:
