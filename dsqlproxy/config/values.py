@@ -41,8 +41,8 @@ ACCEPTED_SESSION_LIMIT: Final = "a duration from 1s to 24h, such as 60m"
 MAX_HOLD_SECONDS: Final = 3600.0
 ACCEPTED_HOLD: Final = "a duration from 0 to 1h, such as 10s; 0 for not at all"
 
-# Less than one a second would hold up every second client; more than this many no
-# machine opens.
+# The least: a cluster's 100 a second among ten thousand proxies. The most: more than
+# any machine opens.
 _MIN_RATE: Final = 0.01
 _MAX_RATE: Final = 100_000
 

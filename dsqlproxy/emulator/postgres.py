@@ -88,7 +88,7 @@ class EmbeddedPostgres:
     @property
     def address(self) -> BackendAddress:
         """Where sessions connect to."""
-        return BackendAddress(unix_path=self.directory / f".s.PGSQL.{_PORT}")
+        return BackendAddress(unix_path=_socket_in(self.directory))
 
     @property
     def psql(self) -> Path | None:
@@ -204,11 +204,15 @@ def _account() -> _Account | None:
     return _Account(nobody.pw_uid, nobody.pw_gid)
 
 
+def _socket_in(directory: Path) -> Path:
+    return directory / f".s.PGSQL.{_PORT}"
+
+
 @contextmanager
 def _private_directory(account: _Account | None) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="dsqlproxy-pg-"))
     try:
-        socket = directory / f".s.PGSQL.{_PORT}"
+        socket = _socket_in(directory)
         if len(os.fsencode(socket)) > _MAX_SOCKET_PATH_BYTES:
             raise PostgresUnavailable(
                 f"the name of PostgreSQL's socket would be too long: {socket}",

@@ -17,8 +17,8 @@ application out of service:
   replicas out of service only hides the errors that say why.
 * Before the first login that worked, a refusal for want of usable credentials
   or rights does make it unready: this is the replica that was deployed with the
-  wrong role, and unreadiness stops the roll-out while the
-  old ones still serve. The verdict lapses after ``REFUSAL_SECONDS``, because an
+  wrong role, and unreadiness stops the roll-out while the old ones still serve.
+  The verdict lapses after ``REFUSAL_SECONDS``, because an
   application that gets no traffic may never try again by itself.
 
 Every answer carries the last login of each listener, whatever the verdict.

@@ -215,7 +215,7 @@ class LoginLimiter:
                 self._limit(lane, ticket, within)
             if not waiter.turn.done():
                 self._tell(waiter, seconds)
-                if self._seconds_at_pace(lane, ticket) > MOMENT_SECONDS:
+                if self._seconds_at_pace(lane, len(lane.queue)) > MOMENT_SECONDS:
                     waiter.tell(None)
             attempt = await waiter.turn
         except BaseException:
@@ -249,31 +249,35 @@ class LoginLimiter:
             raise too_many_waiting(waiting, rate=rate)
 
     def _limit(self, lane: _Lane, ticket: int, seconds: float) -> None:
-        """Have somebody who waits give up in time, which may be now."""
+        """Have somebody who waits give up after so long, which may be now."""
         if seconds > 0.0:
             lane.queue[ticket].limit = self._running_loop().call_at(
-                self._now + seconds, lambda: self._limit(lane, ticket, 0.0)
+                self._now + seconds, lambda: self._give_up(lane, ticket)
             )
+        else:
+            self._give_up(lane, ticket)
+
+    def _give_up(self, lane: _Lane, ticket: int) -> None:
+        """End the waiting of somebody, if it is for more than the pace."""
+        self._serve()  # its turn may come in this very moment
+        if ticket not in lane.queue:
             return
-        self._serve()
-        if (waiter := lane.queue.get(ticket)) is None:
-            return
-        if seconds := self._seconds_at_pace(lane, ticket):
+        place = list(lane.queue).index(ticket) + 1
+        if seconds := self._seconds_at_pace(lane, place):
             self._limit(lane, ticket, seconds)
             return
-        del lane.queue[ticket]
+        waiter = lane.queue.pop(ticket)
         if not waiter.turn.done():
             waiter.turn.set_result(None)
         self._serve()
 
-    def _seconds_at_pace(self, lane: _Lane, ticket: int) -> float:
-        """Say how long somebody waits, if it is for the pace alone; else 0."""
+    def _seconds_at_pace(self, lane: _Lane, place: int) -> float:
+        """Say how long a place in a lane waits, if it is for the pace alone; else 0."""
         now, pace = self._now, self._pace
         if pace is None or lane is not self._logins:
             return 0.0
         if self._crowding.seconds_until_next(now) != 0.0:
             return 0.0
-        place = list(lane.queue).index(ticket) + 1
         if self._tokens.seconds_until(place, now):
             return 0.0
         return pace.seconds_until(place, now)

@@ -61,7 +61,6 @@ async def test_an_address_in_use_is_an_error_and_leaves_no_files(
             with pytest.raises(OSError, match="in use"):
                 await started(postgres, port=emulator.port).__aenter__()
             assert len(os.listdir(directory)) == 1
-        monkeypatch.undo()
 
 
 async def test_each_start_has_credentials_and_a_cluster_of_its_own(
