@@ -53,8 +53,9 @@ Use it
       dsqlproxy --cluster <26 characters>.dsql.us-east-1.on.aws
       psql -h 127.0.0.1 -U admin postgres
 
-  Does it not work? The same flags after `dsqlproxy check` explain why. For one
-  command there is `dsqlproxy exec --cluster ENDPOINT --role admin -- psql`.
+  Does it not work? `dsqlproxy check` says why; give it the same --cluster,
+  --role and --profile, or --config. For one command there is
+  `dsqlproxy exec --cluster ENDPOINT --role admin -- psql`.
 
   For several clusters, or anything beyond the flags of `dsqlproxy run --help`,
   write a file; config.example.yaml has every key.

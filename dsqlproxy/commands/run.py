@@ -44,7 +44,7 @@ SIGTERM, SIGINT and SIGHUP end it in order: no new sessions, idle ones end at
 once with SQLSTATE 57P01, busy ones when they become idle, all at
 drain_timeout. A second signal ends it at once. Exit codes: 0 after an orderly
 end, 1 failure, 2 bad usage or configuration, and when a second signal forced
-the end 128 plus its number: 130 for SIGINT, 143 for SIGTERM.
+the end 128 plus its number: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM.
 """
 
 
