@@ -215,7 +215,7 @@ class LoginLimiter:
                 self._limit(lane, ticket, within)
             if not waiter.turn.done():
                 self._tell(waiter, seconds)
-                if self._seconds_at_pace(lane, len(lane.queue)) > MOMENT_SECONDS:
+                if (self._seconds_at_pace(lane, ticket) or 0.0) > MOMENT_SECONDS:
                     waiter.tell(None)
             attempt = await waiter.turn
         except BaseException:
@@ -262,8 +262,8 @@ class LoginLimiter:
         self._serve()  # its turn may come in this very moment
         if ticket not in lane.queue:
             return
-        place = list(lane.queue).index(ticket) + 1
-        if seconds := self._seconds_at_pace(lane, place):
+        seconds = self._seconds_at_pace(lane, ticket)
+        if seconds is not None:
             self._limit(lane, ticket, seconds)
             return
         waiter = lane.queue.pop(ticket)
@@ -271,15 +271,19 @@ class LoginLimiter:
             waiter.turn.set_result(None)
         self._serve()
 
-    def _seconds_at_pace(self, lane: _Lane, place: int) -> float:
-        """Say how long a place in a lane waits, if it is for the pace alone; else 0."""
+    def _seconds_at_pace(self, lane: _Lane, ticket: int) -> float | None:
+        """Say how long somebody waits, if it is for the pace alone; else None.
+
+        0 if the moment has come since it was last looked at.
+        """
         now, pace = self._now, self._pace
         if pace is None or lane is not self._logins:
-            return 0.0
+            return None
         if self._crowding.seconds_until_next(now) != 0.0:
-            return 0.0
+            return None
+        place = list(lane.queue).index(ticket) + 1
         if self._tokens.seconds_until(place, now):
-            return 0.0
+            return None
         return pace.seconds_until(place, now)
 
     def _tell(self, waiter: _Waiter, seconds: float) -> None:

@@ -1,11 +1,14 @@
 """Logins that may begin together begin at a pace, and nobody is refused for it."""
 
+import asyncio
+
 from hypothesis import given, strategies as st
 
 from dsqlproxy.errors import TooManyConnections
 from dsqlproxy.situations.cluster import Cause
+from dsqlproxy.upstream.bucket import Bucket
 from dsqlproxy.upstream.limiter import LoginLimiter
-from tests.upstream.limited import stage, turns
+from tests.upstream.limited import FakeLoop, stage, turns
 
 AT_ONCE = 3
 A_SECOND = 10.0
@@ -40,6 +43,26 @@ async def test_who_waits_longer_than_it_may_is_served_if_it_is_for_the_pace() ->
         await on.loop.advance(2.001)
         assert all(visitor.is_inside for visitor in paced)
         assert all(isinstance(each.error, TooManyConnections) for each in beyond)
+
+
+class Ticking(FakeLoop):
+    """Its time goes on between two looks."""
+
+    def time(self) -> float:
+        self.now += 1e-5
+        return self.now
+
+
+async def test_a_moment_that_comes_between_two_looks_refuses_nobody() -> None:
+    for step in range(60):
+        loop = Ticking()
+        pace = Bucket(A_SECOND, 1)
+        limiter = LoginLimiter(1000, 1000, pace=pace, running_loop=lambda: loop)  # noqa: B023
+        async with limiter.login(), asyncio.TaskGroup() as group:
+            loop.now += 1 / A_SECOND - step * 2e-6
+            group.create_task(limiter.login(within=0.0).__aenter__())
+            await turns()
+            await loop.advance(1.0)
 
 
 async def test_the_pace_does_not_hide_that_there_is_no_token() -> None:
