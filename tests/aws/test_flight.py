@@ -16,6 +16,7 @@ class Stage:
     def __init__(self) -> None:
         self.calls = 0
         self.is_open = threading.Event()
+        self.has_begun = threading.Semaphore(0)
         self.is_open.set()
         self.outcome: Callable[[], str] = lambda: "result"
         self.ended: list[str | Exception] = []
@@ -44,6 +45,7 @@ class Stage:
 
     def _call(self) -> str:
         self.calls += 1
+        self.has_begun.release()
         assert self.is_open.wait(10)
         return self.outcome()
 
@@ -157,6 +159,7 @@ async def test_while_too_many_hang_none_begins(stage: Stage) -> None:
     for _ in range(MAX_HANGING):
         flights.begin()
         await flights.wait()
+        assert stage.has_begun.acquire(timeout=10)  # a thread may begin late
     flights.begin()
     assert not flights.is_under_way
     await flights.wait()
